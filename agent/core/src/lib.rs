@@ -1,0 +1,1 @@
+//! The agent's pure core: desired, observed and now become actions

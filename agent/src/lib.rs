@@ -1,0 +1,1 @@
+//! The agent's shell: session, supervisor, runtimes and telemetry

@@ -1,0 +1,1 @@
+//! Measurements: one binary per figure, one JSON line each

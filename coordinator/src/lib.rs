@@ -1,0 +1,1 @@
+//! The coordinator's tokio shell: driver, storage, leader work and API

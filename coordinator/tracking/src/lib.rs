@@ -1,0 +1,1 @@
+//! Experiments, metrics, registry and ledger on SQL; artifacts on an object store
