@@ -1,1 +1,6 @@
-//! The agent's shell: session, supervisor, runtimes and telemetry
+//! The agent's shell: session, supervisor, runtimes and telemetry.
+
+pub mod blobs;
+pub mod package;
+pub mod runtime;
+pub mod telemetry;

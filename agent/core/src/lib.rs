@@ -1,1 +1,11 @@
-//! The agent's pure core: desired, observed and now become actions
+//! The agent's pure core: desired, observed and now become actions.
+//!
+//! Architecture invariant: no I/O, no clock, no randomness, no tokio, none of our other crates. Time is
+//! a number the shell passes in (CLOCK_BOOTTIME in microseconds), so every test can say when it is.
+
+mod model;
+
+pub use model::{
+    Assignment, Device, End, Exit, GrantedDevice, Intent, Key, MemberReport, Observation, Signal,
+    State, Workload,
+};

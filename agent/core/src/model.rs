@@ -1,0 +1,297 @@
+//! What the core and the shell speak about: assignments, observations and reports.
+//!
+//! Serialisable because an assignment is also the agent's durable record (`assignment.json`).
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// One member of one attempt of a run: the name of everything an agent holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// Number of the run.
+    pub run: u64,
+    /// From 1.
+    pub attempt: u32,
+    /// Rank within the gang, from 0.
+    pub member: u32,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "run-{}-{}-{}",
+            self.run, self.attempt, self.member
+        )
+    }
+}
+
+impl FromStr for Key {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.strip_prefix("run-").ok_or(())?.split('-');
+        let key = Key {
+            run: parts.next().ok_or(())?.parse().map_err(|_| ())?,
+            attempt: parts.next().ok_or(())?.parse().map_err(|_| ())?,
+            member: parts.next().ok_or(())?.parse().map_err(|_| ())?,
+        };
+        // Only the canonical spelling names a member, or two folders could claim one key.
+        if parts.next().is_some() || key.to_string() != text {
+            return Err(());
+        }
+        Ok(key)
+    }
+}
+
+/// Whether a member should run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Intent {
+    /// It should run to its end.
+    Run,
+    /// It should stop.
+    Stop,
+}
+
+/// What the coordinator wants of one member.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Which member.
+    pub key: Key,
+    /// Epoch of the allocation; an older one may change nothing.
+    pub epoch: u64,
+    /// Run or stop.
+    pub intent: Intent,
+    /// Why to stop, for the user.
+    #[serde(default)]
+    pub stop_reason: String,
+    /// From the stop signal to SIGKILL.
+    pub grace_ms: u64,
+    /// What to run.
+    pub workload: Workload,
+    /// What it may use.
+    #[serde(default)]
+    pub devices: Vec<GrantedDevice>,
+    /// Members of the gang.
+    pub member_count: u32,
+    /// Node of each member, in rank order.
+    #[serde(default)]
+    pub member_nodes: Vec<String>,
+    /// Stop when the lease is lost.
+    pub fence: bool,
+    /// 0: no limit asked for.
+    #[serde(default)]
+    pub cpu_milli: u64,
+    /// 0: no limit asked for.
+    #[serde(default)]
+    pub memory_mib: u64,
+}
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Workload {
+    /// Name for people.
+    pub name: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The user's own variables.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Address of the packed folder; empty: none.
+    #[serde(default)]
+    pub source_sha256: String,
+    /// Requirements file within the package; empty: none.
+    #[serde(default)]
+    pub requirements_path: String,
+    /// Container image; empty: the process runtime.
+    #[serde(default)]
+    pub image: String,
+    /// 0: none.
+    #[serde(default)]
+    pub time_limit_ms: u64,
+    /// Cost tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// Name of the model; may be empty.
+    #[serde(default)]
+    pub model: String,
+    /// Tenant that pays.
+    #[serde(default)]
+    pub tenant: String,
+    /// User that submitted.
+    #[serde(default)]
+    pub user: String,
+    /// `run-17`.
+    #[serde(default)]
+    pub display_id: String,
+    /// Folder within the package where the command starts.
+    #[serde(default)]
+    pub working_folder: String,
+}
+
+/// A share of a device granted to a member.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GrantedDevice {
+    /// UUID.
+    pub id: String,
+    /// Index on the node.
+    pub index: u32,
+    /// Thousandths of the device.
+    pub share_milli: u32,
+    /// Cap in force; 0: the whole device.
+    pub memory_mib: u64,
+    /// Short model name.
+    pub model: String,
+    /// There is no such hardware.
+    pub simulated: bool,
+}
+
+/// A device of this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// UUID, or a stable made-up one.
+    pub id: String,
+    /// Index on the node.
+    pub index: u32,
+    /// Short model name, "A100-80G".
+    pub model: String,
+    /// Memory.
+    pub memory_mib: u64,
+    /// There is no such hardware.
+    pub simulated: bool,
+}
+
+/// The signals a member may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Signal {
+    /// SIGTERM: please end.
+    Terminate,
+    /// SIGKILL: end.
+    Kill,
+}
+
+/// How a workload that had started ended, as its runtime saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Exit {
+    /// By itself.
+    Exited {
+        /// Its exit code.
+        code: i32,
+    },
+    /// By a signal.
+    Signaled {
+        /// Its number.
+        signal: i32,
+    },
+    /// The kernel ended it for its memory limit.
+    OutOfMemory {
+        /// For the user.
+        message: String,
+    },
+    /// Nobody saw how: the node rebooted, or what watched it died.
+    Lost {
+        /// For the user.
+        message: String,
+    },
+}
+
+/// What a runtime observes of one member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// Preparation goes on.
+    Progress {
+        /// "installing requirements".
+        detail: String,
+    },
+    /// All that a start needs is there.
+    Prepared,
+    /// It could not be prepared or started.
+    LaunchFailed {
+        /// For the user.
+        message: String,
+        /// The node's fault, not the user's.
+        node_fault: bool,
+    },
+    /// It lives.
+    Running {
+        /// CLOCK_BOOTTIME at the start: a time limit counts from here, also after adoption.
+        started_boottime_us: u64,
+        /// Wall clock, for people.
+        at_us: u64,
+    },
+    /// It has ended.
+    Ended {
+        /// How.
+        exit: Exit,
+        /// Wall clock, for people.
+        at_us: u64,
+    },
+}
+
+/// State of a member as reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Taken, nothing done yet.
+    Assigned,
+    /// Fetching, unpacking, installing.
+    Preparing,
+    /// The workload lives.
+    Running,
+    /// It never will again.
+    Ended,
+}
+
+/// Why a member ended, as reported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum End {
+    /// By itself.
+    Exited {
+        /// Exit code.
+        code: i32,
+    },
+    /// By a signal nobody here sent.
+    Signaled {
+        /// Its number.
+        signal: i32,
+    },
+    /// Because the coordinator said so.
+    Stopped,
+    /// Its time limit passed.
+    TimeLimit,
+    /// It never started.
+    LaunchFailed {
+        /// The node's fault, not the user's.
+        node_fault: bool,
+    },
+    /// The lease was lost.
+    Fenced,
+    /// It vanished.
+    Lost,
+    /// The kernel ended it for its memory limit.
+    OutOfMemory,
+}
+
+/// The latest word about one member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberReport {
+    /// Which.
+    pub key: Key,
+    /// Epoch of its allocation.
+    pub epoch: u64,
+    /// Where it stands.
+    pub state: State,
+    /// What the node does while preparing.
+    pub detail: String,
+    /// With [`State::Ended`].
+    pub end: Option<End>,
+    /// For the user.
+    pub message: String,
+    /// Wall clock, for people.
+    pub at_us: u64,
+}
