@@ -847,7 +847,9 @@ pub mod number {
                 "NaN" => Ok(f64::NAN),
                 "Infinity" => Ok(f64::INFINITY),
                 "-Infinity" => Ok(f64::NEG_INFINITY),
-                other => Err(D::Error::custom(format!("{other:?} is not a number, NaN, Infinity or -Infinity"))),
+                other => Err(D::Error::custom(format!(
+                    "{other:?} is not a number, NaN, Infinity or -Infinity"
+                ))),
             },
         }
     }

@@ -1,0 +1,19 @@
+//! The nouns: ids, amounts, tenants, nodes, devices, workloads, runs, and what leaves as accounts.
+//!
+//! Plain values with their grammar. No behaviour that needs to know more than one of them.
+
+mod accounts;
+mod amounts;
+mod ids;
+mod nodes;
+mod policies;
+mod runs;
+mod workloads;
+
+pub use accounts::*;
+pub use amounts::*;
+pub use ids::*;
+pub use nodes::*;
+pub use policies::*;
+pub use runs::*;
+pub use workloads::*;

@@ -1,0 +1,246 @@
+//! Runs, their attempts and members, and how each may end.
+
+use super::{DeviceId, Epoch, MemberKey, NodeName, RunId, TenantName, UserName, WorkloadSpec};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// One execution, from queue to end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Id.
+    pub id: RunId,
+    /// Resolved specification; never changes.
+    pub spec: Arc<WorkloadSpec>,
+    /// Tenant that is charged.
+    pub tenant: TenantName,
+    /// Who submitted it.
+    pub user: UserName,
+    /// When the submit was recorded.
+    pub submitted_us: u64,
+    /// Where it is.
+    pub phase: RunPhase,
+    /// First to last.
+    pub attempts: Vec<Attempt>,
+    /// Attempts that failed by the user's own making.
+    pub failures: u32,
+    /// Attempts that the platform lost.
+    pub losses: u32,
+    /// Somebody asked to stop it.
+    pub cancelled: Option<Cancellation>,
+}
+
+/// Who asked to stop a run, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cancellation {
+    /// Who.
+    pub by: String,
+    /// Why, when told.
+    pub reason: Option<String>,
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunPhase {
+    /// Waits to be placed.
+    Queued,
+    /// Its last attempt holds devices.
+    Active,
+    /// Over.
+    Ended {
+        /// How.
+        outcome: RunOutcome,
+        /// When.
+        at_us: u64,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    /// Every member exited with 0.
+    Succeeded,
+    /// The last attempt's end says why.
+    Failed,
+    /// On request.
+    Cancelled,
+}
+
+/// One try of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// Fences older holders.
+    pub epoch: Epoch,
+    /// When devices were granted.
+    pub placed_us: u64,
+    /// When the last member began to run.
+    pub started_us: Option<u64>,
+    /// When the last member was released.
+    pub ended_us: Option<u64>,
+    /// Why its members are being stopped.
+    pub stopping: Option<StopReason>,
+    /// How it ended: the first end that was not a success, else success.
+    pub end: Option<MemberEnd>,
+    /// By rank.
+    pub members: Vec<Member>,
+}
+
+/// Why an attempt is stopped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// Cancelled by a user.
+    Cancelled,
+    /// Another member of the gang ended without success.
+    MemberFailed,
+    /// Its node is drained.
+    Evicted,
+}
+
+/// One member of an attempt, on one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// Where.
+    pub node: NodeName,
+    /// What it was granted; empty for a run without devices.
+    pub devices: Vec<DeviceGrant>,
+    /// CPU reserved, in thousandths.
+    pub cpu_milli: u64,
+    /// Memory reserved, MiB.
+    pub memory_mib: u64,
+    /// Where it is.
+    pub phase: MemberPhase,
+    /// What the node is doing while it prepares.
+    pub detail: Option<String>,
+    /// How caps are enforced, as the node says.
+    pub enforcement: Option<String>,
+    /// How it ended.
+    pub end: Option<MemberEnd>,
+}
+
+/// A granted share of a named device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceGrant {
+    /// Device.
+    pub device: DeviceId,
+    /// Index on its node.
+    pub index: u32,
+    /// Model.
+    pub model: String,
+    /// Thousandths.
+    pub share_milli: u32,
+    /// Memory, MiB.
+    pub memory_mib: u64,
+    /// Not a real GPU.
+    pub simulated: bool,
+    /// Price for each GPU-hour when granted, in millionths of the currency.
+    pub price_per_gpu_hour_micro: u64,
+}
+
+/// Where a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberPhase {
+    /// Granted, not yet heard of.
+    Assigned,
+    /// The node fetches and installs.
+    Preparing,
+    /// The workload runs.
+    Running,
+    /// Over, and released.
+    Ended,
+}
+
+/// How a member ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberEnd {
+    /// What happened.
+    pub kind: EndKind,
+    /// In words, when there is more to say.
+    pub message: String,
+}
+
+/// What ended a member.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndKind {
+    /// By itself.
+    Exited {
+        /// Its exit code.
+        code: i32,
+    },
+    /// By a signal that nobody here sent.
+    Signaled {
+        /// Signal number.
+        signal: i32,
+    },
+    /// Stopped because the coordinator said so.
+    Stopped,
+    /// It ran longer than its limit.
+    TimeLimit,
+    /// It never started.
+    LaunchFailed {
+        /// The node's fault, not the user's.
+        node_fault: bool,
+    },
+    /// The agent lost its lease and stopped it.
+    Fenced,
+    /// It vanished: node lost, node rebooted, launcher gone.
+    Lost,
+    /// It used more memory than it had.
+    OutOfMemory,
+}
+
+impl EndKind {
+    /// Exit code 0.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Exited { code: 0 })
+    }
+
+    /// The platform's fault: tried again without counting against the user.
+    pub fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::Lost | Self::Fenced | Self::LaunchFailed { node_fault: true }
+        )
+    }
+}
+
+impl Run {
+    /// The last attempt, if any was made.
+    pub fn last_attempt(&self) -> Option<&Attempt> {
+        self.attempts.last()
+    }
+
+    /// The attempt with this number.
+    pub fn attempt(&self, number: u32) -> Option<&Attempt> {
+        self.attempts.get((number as usize).checked_sub(1)?)
+    }
+
+    /// Whether it is over.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.phase, RunPhase::Ended { .. })
+    }
+
+    /// The key of one member of its last attempt.
+    pub fn member_key(&self, member: usize) -> Option<MemberKey> {
+        let attempt = self.last_attempt()?;
+        Some(MemberKey {
+            run: self.id,
+            attempt: attempt.number,
+            member: u32::try_from(member).ok()?,
+        })
+    }
+}
+
+impl Attempt {
+    /// Every member has ended.
+    pub fn is_over(&self) -> bool {
+        self.members
+            .iter()
+            .all(|member| member.phase == MemberPhase::Ended)
+    }
+}

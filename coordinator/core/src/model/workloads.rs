@@ -1,0 +1,115 @@
+//! What a user asks to run, before and after defaults.
+
+use super::{PoolName, TenantName};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The specification of a run. As submitted, absent fields await a default; as stored in a
+/// [`super::Run`] every default has been filled in by [`crate::policy::resolve`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadSpec {
+    /// For people; not unique.
+    pub name: String,
+    /// Program and arguments, at least one.
+    pub command: Vec<String>,
+    /// Content address (SHA-256) of the packed working folder.
+    pub source_sha256: Option<String>,
+    /// Requirements file within the package.
+    pub requirements_path: Option<String>,
+    /// Folder within the package where the command starts.
+    pub working_folder: Option<String>,
+    /// Environment of the workload.
+    pub environment: BTreeMap<String, String>,
+    /// Container image; absent: the process runtime.
+    pub image: Option<String>,
+    /// Whole devices for each node; exclusive with `gpu_share_milli`.
+    pub gpus: Option<u32>,
+    /// Thousandths of one device, 1 to 999.
+    pub gpu_share_milli: Option<u32>,
+    /// Memory cap on each device, MiB.
+    pub gpu_memory_mib: Option<u64>,
+    /// Device model.
+    pub gpu_model: Option<String>,
+    /// Members of the gang, at least 1.
+    pub nodes: u32,
+    /// Reserved CPU for each node, in thousandths.
+    pub cpu_milli: Option<u64>,
+    /// Reserved memory for each node, MiB.
+    pub memory_mib: Option<u64>,
+    /// Pool.
+    pub pool: Option<PoolName>,
+    /// Cost tags.
+    pub tags: BTreeMap<String, String>,
+    /// Model this run is for.
+    pub model: Option<String>,
+    /// Higher first, -100 to 100.
+    pub priority: i32,
+    /// Longest time to run, from start.
+    pub time_limit_ms: Option<u64>,
+    /// How often a failure of the user's own making is tried again.
+    pub retries: u32,
+    /// Tenant to charge; absent: the submitter's.
+    pub tenant: Option<TenantName>,
+}
+
+/// What one member needs of one node, read off a resolved spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberDemand {
+    /// Devices.
+    pub devices: u32,
+    /// Thousandths of each device.
+    pub share_milli: u32,
+    /// Memory on each device; absent: in proportion to the share.
+    pub gpu_memory_mib: Option<u64>,
+    /// Device model, any when absent.
+    pub gpu_model: Option<String>,
+    /// Reserved CPU.
+    pub cpu_milli: u64,
+    /// Reserved memory.
+    pub memory_mib: u64,
+    /// Runtime the node must offer.
+    pub runtime: &'static str,
+}
+
+impl MemberDemand {
+    /// Memory this demand takes of a device with `device_memory_mib`: what was asked, else the
+    /// share's proportion.
+    pub fn memory_on(&self, device_memory_mib: u64) -> u64 {
+        self.gpu_memory_mib.unwrap_or(
+            device_memory_mib * u64::from(self.share_milli) / u64::from(super::WHOLE_DEVICE_MILLI),
+        )
+    }
+
+    /// Thousandths of devices this member holds when placed.
+    pub fn gpu_milli(&self) -> u64 {
+        u64::from(self.devices) * u64::from(self.share_milli)
+    }
+}
+
+impl WorkloadSpec {
+    /// The demand of each member. Meaningful on a resolved spec.
+    pub fn demand(&self) -> MemberDemand {
+        let (devices, share_milli) = match self.gpu_share_milli {
+            Some(share) => (1, share),
+            None => (self.gpus.unwrap_or(0), super::WHOLE_DEVICE_MILLI),
+        };
+        MemberDemand {
+            devices,
+            share_milli,
+            gpu_memory_mib: self.gpu_memory_mib,
+            gpu_model: self.gpu_model.clone(),
+            cpu_milli: self.cpu_milli.unwrap_or(0),
+            memory_mib: self.memory_mib.unwrap_or(0),
+            runtime: if self.image.is_some() {
+                "docker"
+            } else {
+                "process"
+            },
+        }
+    }
+
+    /// Thousandths of devices the whole gang holds when placed.
+    pub fn gpu_milli(&self) -> u64 {
+        self.demand().gpu_milli() * u64::from(self.nodes)
+    }
+}

@@ -1,0 +1,442 @@
+//! Admission: one path that every submit takes, on the server, for the resolved spec.
+//!
+//! [`resolve`] fills in every default and then checks every rule, so that no client can pass a rule
+//! by leaving a field out. It answers with everything at once: the resolved spec and what was
+//! defaulted, or the first refusal, which says what was given, what is allowed and what to do.
+
+mod fit;
+mod tags;
+
+use crate::model::{Node, NodeName, Policy, Pool, PoolName, Tenant, WorkloadSpec, is_name};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+pub use fit::{Shortfall, fits_empty, fits_now};
+
+/// Why a command was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// For programs.
+    pub kind: RefusalKind,
+    /// What was wrong, with the value given. Lower case, no final dot.
+    pub message: String,
+    /// What would have been accepted.
+    pub allowed: Option<String>,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+/// Coarse class of a refusal; the API maps it to a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    /// The value itself is wrong.
+    Invalid,
+    /// A guardrail, quota or capacity says no.
+    Refused,
+    /// It names something that is not there.
+    NotFound,
+    /// It was right for a state that has passed.
+    Conflict,
+}
+
+impl Refusal {
+    /// A refusal of this kind.
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            allowed: None,
+            hint: None,
+        }
+    }
+
+    /// An invalid value.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Invalid, message)
+    }
+
+    /// A rule says no.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Refused, message)
+    }
+
+    /// Adds what is allowed.
+    pub fn allowed(mut self, allowed: impl Into<String>) -> Self {
+        self.allowed = Some(allowed.into());
+        self
+    }
+
+    /// Adds what to do next.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// What admission may look at: the parts of the state that rules speak of.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Policy in force.
+    pub policy: &'a Policy,
+    /// Pools.
+    pub pools: &'a BTreeMap<PoolName, Pool>,
+    /// Nodes.
+    pub nodes: &'a BTreeMap<NodeName, Node>,
+    /// Tenant to be charged.
+    pub tenant: &'a Tenant,
+}
+
+/// A spec that has passed admission.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admitted {
+    /// With every default filled in.
+    pub spec: WorkloadSpec,
+    /// Fields that a default filled in.
+    pub defaulted: Vec<String>,
+    /// Guardrails that warn.
+    pub warnings: Vec<String>,
+}
+
+const MOST_NODES: u32 = 10_000;
+const MOST_RETRIES: u32 = 100;
+const PRIORITY_BOUND: i32 = 100;
+/// Longest name, command or environment of a spec in bytes: it travels through the log, so it is
+/// kept far below what one log entry may be.
+const MOST_SPEC_BYTES: usize = 256 * 1024;
+const LONGEST_NAME: usize = 128;
+
+/// Fills in defaults and checks every rule.
+pub fn resolve(around: Surroundings<'_>, spec: WorkloadSpec) -> Result<Admitted, Refusal> {
+    let mut spec = spec;
+    let mut defaulted = Vec::new();
+    let mut warnings = Vec::new();
+    check_form(&spec)?;
+    let pool = resolve_pool(around, &mut spec, &mut defaulted)?;
+    let nodes: Vec<&Node> = around
+        .nodes
+        .values()
+        .filter(|node| node.description.pool == pool)
+        .collect();
+    resolve_devices(around, &pool, &nodes, &mut spec, &mut defaulted)?;
+    if spec.tenant.is_none() {
+        spec.tenant = Some(around.tenant.name.clone());
+    }
+    warnings.extend(tags::check(around.policy, &spec)?);
+    resolve_memory_cap(around.policy, &nodes, &mut spec, &mut defaulted)?;
+    fit::check_ever_fits(&pool, &nodes, &spec)?;
+    check_quota(around.tenant, &pool, &spec)?;
+    Ok(Admitted {
+        spec,
+        defaulted,
+        warnings,
+    })
+}
+
+fn resolve_pool(
+    around: Surroundings<'_>,
+    spec: &mut WorkloadSpec,
+    defaulted: &mut Vec<String>,
+) -> Result<PoolName, Refusal> {
+    let pool = spec.pool.clone().unwrap_or_else(|| {
+        defaulted.push("pool".to_owned());
+        PoolName::default_pool()
+    });
+    if !around.pools.contains_key(&pool) {
+        return Err(unknown_pool(pool.as_str(), around.pools));
+    }
+    spec.pool = Some(pool.clone());
+    Ok(pool)
+}
+
+/// The refusal of a pool that is not there.
+pub fn unknown_pool(given: &str, pools: &BTreeMap<PoolName, Pool>) -> Refusal {
+    Refusal::new(
+        RefusalKind::NotFound,
+        format!("pool {given:?} does not exist"),
+    )
+    .allowed(list(pools.keys().map(PoolName::as_str)))
+    .hint("see the pools with: platform pools list")
+}
+
+fn check_form(spec: &WorkloadSpec) -> Result<(), Refusal> {
+    if spec.name.is_empty()
+        || spec.name.len() > LONGEST_NAME
+        || spec.name.chars().any(char::is_control)
+    {
+        return Err(
+            Refusal::invalid(format!("run name {:?} is not valid", spec.name))
+                .allowed(format!(
+                    "1 to {LONGEST_NAME} bytes without control characters"
+                ))
+                .hint("give another with --name"),
+        );
+    }
+    if spec.command.is_empty() || spec.command[0].is_empty() {
+        return Err(Refusal::invalid("the command is empty")
+            .hint("say what to run, as in: platform run -- python train.py"));
+    }
+    if let Some(argument) = spec.command.iter().find(|argument| argument.contains('\0')) {
+        return Err(Refusal::invalid(format!(
+            "argument {argument:?} holds a NUL byte"
+        )));
+    }
+    let bytes = spec.command.iter().map(String::len).sum::<usize>()
+        + spec
+            .environment
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum::<usize>()
+        + spec
+            .tags
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum::<usize>();
+    if bytes > MOST_SPEC_BYTES {
+        return Err(
+            Refusal::invalid(format!("command, environment and tags take {bytes} bytes"))
+                .allowed(format!("at most {MOST_SPEC_BYTES} bytes"))
+                .hint("put large values in a file of the working folder"),
+        );
+    }
+    for (key, value) in &spec.environment {
+        let named = !key.is_empty()
+            && !key.as_bytes()[0].is_ascii_digit()
+            && key
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !named || value.contains('\0') {
+            return Err(
+                Refusal::invalid(format!("environment variable {key:?} is not valid")).allowed(
+                    "letters, digits and '_', not beginning with a digit; no NUL in the value",
+                ),
+            );
+        }
+        if key.starts_with("PLATFORM_") {
+            return Err(Refusal::refused(format!(
+                "environment variable {key:?} is set by the platform"
+            ))
+            .allowed("any name that does not begin with PLATFORM_"));
+        }
+    }
+    if spec.gpus.is_some() && spec.gpu_share_milli.is_some() {
+        return Err(
+            Refusal::invalid("both whole GPUs and a fraction are asked for")
+                .allowed("one of --gpus N and --gpu-fraction F"),
+        );
+    }
+    if let Some(share) = spec.gpu_share_milli
+        && !(1..1000).contains(&share)
+    {
+        return Err(
+            Refusal::invalid(format!("GPU fraction {share} thousandths is out of range"))
+                .allowed("0.001 to 0.999")
+                .hint("for whole GPUs use --gpus N"),
+        );
+    }
+    if spec.nodes == 0 || spec.nodes > MOST_NODES {
+        return Err(
+            Refusal::invalid(format!("{} nodes are asked for", spec.nodes))
+                .allowed(format!("1 to {MOST_NODES}")),
+        );
+    }
+    if spec.retries > MOST_RETRIES {
+        return Err(
+            Refusal::invalid(format!("{} retries are asked for", spec.retries))
+                .allowed(format!("0 to {MOST_RETRIES}")),
+        );
+    }
+    if spec.priority.abs() > PRIORITY_BOUND {
+        return Err(
+            Refusal::invalid(format!("priority {} is out of range", spec.priority))
+                .allowed(format!("-{PRIORITY_BOUND} to {PRIORITY_BOUND}")),
+        );
+    }
+    if spec.time_limit_ms == Some(0) {
+        return Err(
+            Refusal::invalid("a time limit of 0 would end the run before it starts")
+                .allowed("more than 0, as in --time-limit 2h"),
+        );
+    }
+    if spec.gpu_memory_mib == Some(0) {
+        return Err(
+            Refusal::invalid("a GPU-memory cap of 0 leaves nothing to run in")
+                .allowed("more than 0, as in --gpu-memory 20G"),
+        );
+    }
+    if let Some(hash) = &spec.source_sha256
+        && !(hash.len() == 64
+            && hash
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)))
+    {
+        return Err(Refusal::invalid(format!(
+            "source {hash:?} is not a SHA-256 in lower-case hex"
+        )));
+    }
+    for path in [&spec.requirements_path, &spec.working_folder]
+        .into_iter()
+        .flatten()
+    {
+        if path.is_empty()
+            || path.starts_with('/')
+            || path.chars().any(char::is_control)
+            || path.split('/').any(|part| part == "..")
+        {
+            return Err(
+                Refusal::invalid(format!("path {path:?} leaves the working folder"))
+                    .allowed("a relative path without '..'"),
+            );
+        }
+    }
+    if let Some(model) = &spec.model
+        && !is_name(model)
+    {
+        return Err(Refusal::invalid(format!("model {model:?} is not valid"))
+            .allowed("1 to 63 lower-case letters, digits, '-', '_' or '.', beginning with a letter or digit")
+            .hint("give another with --model"));
+    }
+    Ok(())
+}
+
+fn resolve_devices(
+    around: Surroundings<'_>,
+    pool: &PoolName,
+    nodes: &[&Node],
+    spec: &mut WorkloadSpec,
+    defaulted: &mut Vec<String>,
+) -> Result<(), Refusal> {
+    if nodes.is_empty() {
+        let served: Vec<&str> = around
+            .pools
+            .keys()
+            .filter(|name| {
+                around
+                    .nodes
+                    .values()
+                    .any(|node| node.description.pool == **name)
+            })
+            .map(PoolName::as_str)
+            .collect();
+        return Err(Refusal::refused(format!("pool {pool} has no nodes"))
+            .allowed(if served.is_empty() {
+                "no pool has nodes yet".to_owned()
+            } else {
+                list(served)
+            })
+            .hint(
+                "choose another with --pool, or start an agent: platform agent --pool ".to_owned()
+                    + pool.as_str(),
+            ));
+    }
+    let mut models: Vec<&str> = nodes
+        .iter()
+        .flat_map(|node| &node.description.devices)
+        .map(|device| device.model.as_str())
+        .collect();
+    models.sort_unstable();
+    models.dedup();
+    if spec.gpus.is_none() && spec.gpu_share_milli.is_none() {
+        spec.gpus = Some(u32::from(!models.is_empty()));
+        defaulted.push("gpus".to_owned());
+    }
+    if spec.demand().devices == 0 && (spec.gpu_memory_mib.is_some() || spec.gpu_model.is_some()) {
+        return Err(
+            Refusal::invalid("a GPU model or GPU memory is asked for, but no GPU")
+                .allowed("at least one GPU, or neither of the two")
+                .hint("add --gpus 1"),
+        );
+    }
+    if let Some(model) = &spec.gpu_model
+        && !models.contains(&model.as_str())
+    {
+        return Err(
+            Refusal::refused(format!("GPU model {model:?} is not in pool {pool}"))
+                .allowed(list(models))
+                .hint("see the devices with: platform nodes list"),
+        );
+    }
+    Ok(())
+}
+
+/// A model's cap binds what is asked, and also what would be given when nothing is asked.
+fn resolve_memory_cap(
+    policy: &Policy,
+    nodes: &[&Node],
+    spec: &mut WorkloadSpec,
+    defaulted: &mut Vec<String>,
+) -> Result<(), Refusal> {
+    let Some((model, cap)) = spec
+        .model
+        .as_ref()
+        .and_then(|model| Some((model, policy.gpu_memory_cap_mib(model)?)))
+    else {
+        return Ok(());
+    };
+    let demand = spec.demand();
+    if demand.devices == 0 {
+        return Ok(());
+    }
+    match spec.gpu_memory_mib {
+        Some(asked) if asked > cap => Err(Refusal::refused(format!(
+            "model {model} may use at most {cap} MiB of each GPU, and {asked} MiB are asked for"
+        ))
+        .allowed(format!("up to {cap} MiB"))
+        .hint(format!("add --gpu-memory {cap}M"))),
+        Some(_) => Ok(()),
+        None => {
+            let dearest = nodes
+                .iter()
+                .flat_map(|node| &node.description.devices)
+                .map(|device| demand.memory_on(device.memory_mib))
+                .max()
+                .unwrap_or(0);
+            if dearest > cap {
+                spec.gpu_memory_mib = Some(cap);
+                defaulted.push("gpu_memory_mib".to_owned());
+            }
+            Ok(())
+        }
+    }
+}
+
+fn check_quota(tenant: &Tenant, pool: &PoolName, spec: &WorkloadSpec) -> Result<(), Refusal> {
+    let asked = spec.gpu_milli();
+    match tenant.quota_milli.get(pool) {
+        Some(&quota) if asked > quota => Err(Refusal::refused(format!(
+            "{} GPUs are asked for, and tenant {} has a quota of {} in pool {pool}",
+            gpus(asked),
+            tenant.name,
+            gpus(quota)
+        ))
+        .allowed(format!("up to {} GPUs", gpus(quota)))
+        .hint(format!(
+            "ask for less, or have the quota raised: platform quotas set {} --pool {pool} --gpus N",
+            tenant.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Thousandths as people write them: `1.5`.
+pub fn gpus(milli: u64) -> String {
+    if milli.is_multiple_of(1000) {
+        (milli / 1000).to_string()
+    } else {
+        format!("{}.{:03}", milli / 1000, milli % 1000)
+            .trim_end_matches('0')
+            .to_owned()
+    }
+}
+
+fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
+    let items: Vec<&str> = items.into_iter().collect();
+    if items.is_empty() {
+        "none".to_owned()
+    } else {
+        items.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests;

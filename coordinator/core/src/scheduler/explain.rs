@@ -1,0 +1,144 @@
+//! Why a run waits: its tier, the counts of nodes by what they lack, and what would help.
+
+use crate::model::{PoolName, Run, RunPhase, TenantName, WorkloadSpec};
+use crate::policy::{Shortfall, fits_now, gpus};
+use crate::state::State;
+use std::collections::BTreeMap;
+
+/// What kind of thing a run waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// It does not wait.
+    NotWaiting,
+    /// Its tenant's quota is used up.
+    OverQuota,
+    /// No set of nodes has room now.
+    WaitingForCapacity,
+    /// Some, but too few, nodes have room for its members.
+    WaitingForGang,
+    /// Room is there: the next plan takes it.
+    NextPlan,
+}
+
+impl Tier {
+    /// As the API says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotWaiting => "not-waiting",
+            Self::OverQuota => "over-quota",
+            Self::WaitingForCapacity => "waiting-for-capacity",
+            Self::WaitingForGang => "waiting-for-gang",
+            Self::NextPlan => "next-plan",
+        }
+    }
+}
+
+/// Why a run waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// What kind of thing it waits for.
+    pub tier: Tier,
+    /// In one sentence.
+    pub summary: String,
+    /// `3 of 4 nodes: model mismatch`.
+    pub reasons: Vec<String>,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+/// Why this run waits.
+pub fn explain(state: &State, run: &Run) -> Waiting {
+    if run.phase != RunPhase::Queued {
+        return Waiting {
+            tier: Tier::NotWaiting,
+            summary: match run.phase {
+                RunPhase::Active => "it holds its devices".to_owned(),
+                _ => "it has ended".to_owned(),
+            },
+            reasons: Vec::new(),
+            hint: None,
+        };
+    }
+    explain_spec(state, &run.spec, &run.tenant)
+}
+
+/// Why a run with this resolved spec would wait if it were queued now.
+pub fn explain_spec(state: &State, spec: &WorkloadSpec, tenant: &TenantName) -> Waiting {
+    let pool = spec.pool.clone().unwrap_or_else(PoolName::default_pool);
+    let asked = spec.gpu_milli();
+    let used = state.used_milli(tenant, &pool);
+    if let Some(quota) = state
+        .tenants()
+        .get(tenant)
+        .and_then(|tenant| tenant.quota_milli.get(&pool))
+        && used + asked > *quota
+    {
+        return Waiting {
+            tier: Tier::OverQuota,
+            summary: format!(
+                "tenant {tenant} uses {} of its {} GPUs in pool {pool}, and this run asks for {}",
+                gpus(used),
+                gpus(*quota),
+                gpus(asked)
+            ),
+            reasons: Vec::new(),
+            hint: Some(format!(
+                "wait for own runs to end, or raise the quota: platform quotas set {tenant} --pool {pool} --gpus N"
+            )),
+        };
+    }
+    let demand = spec.demand();
+    let mut counts: BTreeMap<Shortfall, usize> = BTreeMap::new();
+    let (mut total, mut fitting) = (0_usize, 0_usize);
+    for node in state
+        .nodes()
+        .values()
+        .filter(|node| node.description.pool == pool)
+    {
+        total += 1;
+        let verdict = if node.is_ready() {
+            fits_now(node, &demand)
+        } else {
+            Err(Shortfall::NotReady)
+        };
+        match verdict {
+            Ok(()) => fitting += 1,
+            Err(shortfall) => *counts.entry(shortfall).or_default() += 1,
+        }
+    }
+    let reasons: Vec<String> = counts
+        .iter()
+        .map(|(shortfall, count)| format!("{count} of {total} nodes: {}", shortfall.words()))
+        .collect();
+    let members = spec.nodes as usize;
+    if fitting >= members {
+        return Waiting {
+            tier: Tier::NextPlan,
+            summary: "room is free; the next plan places it, after the runs ahead".to_owned(),
+            reasons,
+            hint: None,
+        };
+    }
+    let (tier, summary) = if fitting > 0 {
+        (
+            Tier::WaitingForGang,
+            format!("{fitting} of the {members} nodes it needs at once have room"),
+        )
+    } else {
+        (
+            Tier::WaitingForCapacity,
+            format!(
+                "no node of pool {pool} has room for {} GPUs now",
+                gpus(demand.gpu_milli())
+            ),
+        )
+    };
+    Waiting {
+        tier,
+        summary,
+        reasons,
+        hint: Some(format!(
+            "see who holds them: platform runs list --state running; or another pool: platform pools list (this is {pool})"
+        )),
+    }
+}

@@ -1,0 +1,227 @@
+//! The outbox: audit entries and ledger rows leave the state in order, each once.
+
+use super::{Command, Entry, Event, State};
+use crate::model::{Attempt, AuditEntry, LedgerRow, Member, OutboxBody, OutboxRecord, Run};
+use std::fmt::Write as _;
+
+/// Longest detail of an audit entry: a batch of reports names its members until here.
+const LONGEST_DETAIL: usize = 2_000;
+
+impl State {
+    pub(super) fn audit(&mut self, entry: &Entry, events: &[Event]) {
+        self.audit_sequence += 1;
+        let mut audit = AuditEntry {
+            sequence: self.audit_sequence,
+            at_us: self.time_us,
+            actor: entry.actor.clone(),
+            action: entry.command.action().to_owned(),
+            subject: subject(&entry.command, events),
+            detail: detail(&entry.command),
+            previous: std::mem::take(&mut self.audit_head),
+            hash: String::new(),
+        };
+        audit.hash = audit.expected_hash();
+        self.audit_head = audit.hash.clone();
+        self.push_outbox(OutboxBody::Audit(audit));
+    }
+
+    pub(super) fn push_outbox(&mut self, body: OutboxBody) {
+        self.outbox_sequence += 1;
+        self.outbox.push_back(OutboxRecord {
+            sequence: self.outbox_sequence,
+            at_us: self.time_us,
+            body,
+        });
+    }
+
+    pub(super) fn acknowledge_outbox(&mut self, through: u64) -> Vec<Event> {
+        while self
+            .outbox
+            .front()
+            .is_some_and(|record| record.sequence <= through)
+        {
+            self.outbox.pop_front();
+        }
+        vec![Event::OutboxAcknowledged { through }]
+    }
+
+    /// Ledger rows of everything that is held now, as if it were released at `now_us`.
+    pub fn open_ledger_rows(&self, now_us: u64) -> Vec<LedgerRow> {
+        self.live
+            .iter()
+            .filter_map(|id| self.runs.get(id))
+            .flat_map(|run| run_open_rows(run, now_us))
+            .collect()
+    }
+}
+
+/// Ledger rows of what one run holds now, as if it were released at `now_us`.
+pub fn run_open_rows(run: &Run, now_us: u64) -> Vec<LedgerRow> {
+    let Some(attempt) = run.last_attempt() else {
+        return Vec::new();
+    };
+    (0_u32..)
+        .zip(&attempt.members)
+        .filter(|(_, member)| member.phase != crate::model::MemberPhase::Ended)
+        .flat_map(|(rank, member)| ledger_rows(run, attempt, rank, member, now_us))
+        .collect()
+}
+
+/// The rows that one member owes when released at `end_us`.
+pub(super) fn ledger_rows(
+    run: &Run,
+    attempt: &Attempt,
+    rank: u32,
+    member: &Member,
+    end_us: u64,
+) -> Vec<LedgerRow> {
+    let blank = LedgerRow {
+        run: run.id,
+        run_name: run.spec.name.clone(),
+        attempt: attempt.number,
+        member: rank,
+        tenant: run.tenant.clone(),
+        user: run.user.clone(),
+        pool: run
+            .spec
+            .pool
+            .clone()
+            .unwrap_or_else(crate::model::PoolName::default_pool),
+        node: member.node.clone(),
+        device: None,
+        device_model: None,
+        simulated: false,
+        share_milli: 0,
+        memory_mib: 0,
+        tags: run.spec.tags.clone(),
+        model: run.spec.model.clone(),
+        start_us: attempt.placed_us,
+        end_us,
+        price_per_gpu_hour_micro: 0,
+    };
+    if member.devices.is_empty() {
+        return vec![blank];
+    }
+    member
+        .devices
+        .iter()
+        .map(|grant| LedgerRow {
+            device: Some(grant.device.clone()),
+            device_model: Some(grant.model.clone()),
+            simulated: grant.simulated,
+            share_milli: grant.share_milli,
+            memory_mib: grant.memory_mib,
+            price_per_gpu_hour_micro: grant.price_per_gpu_hour_micro,
+            ..blank.clone()
+        })
+        .collect()
+}
+
+fn subject(command: &Command, events: &[Event]) -> String {
+    match command {
+        Command::Submit { .. } => events
+            .iter()
+            .find_map(|event| match event {
+                Event::RunQueued { run, .. } => Some(run.to_string()),
+                _ => None,
+            })
+            .unwrap_or_default(),
+        Command::Cancel { run, .. } => run.to_string(),
+        Command::Place { .. } => "plan".to_owned(),
+        Command::Report { node, .. }
+        | Command::LoseNode { node }
+        | Command::Cordon { node, .. }
+        | Command::Uncordon { node }
+        | Command::Drain { node, .. }
+        | Command::Evict { node } => node.to_string(),
+        Command::RegisterNode { description } => description.name.to_string(),
+        Command::SetPool { pool, .. } => pool.to_string(),
+        Command::CreateTenant { tenant } => tenant.to_string(),
+        Command::SetQuota { tenant, pool, .. } => format!("{tenant}/{pool}"),
+        Command::SetPolicy { .. } => "policy".to_owned(),
+        Command::CreateToken { token, .. } => token.id.clone(),
+        Command::RevokeToken { id } => id.clone(),
+        Command::AcknowledgeOutbox { .. } => "outbox".to_owned(),
+    }
+}
+
+/// What a reader of the audit wants beside who, what and when. Never a secret: of the environment
+/// only the names are kept.
+fn detail(command: &Command) -> String {
+    let mut text = String::new();
+    let written = match command {
+        Command::Submit { spec, tenant, user } => write!(
+            text,
+            "name={:?} tenant={tenant} user={user} gpus={:?} share_milli={:?} nodes={} tags={:?} environment={:?}",
+            spec.name,
+            spec.gpus,
+            spec.gpu_share_milli,
+            spec.nodes,
+            spec.tags,
+            spec.environment.keys().collect::<Vec<_>>()
+        ),
+        Command::Cancel { reason, .. } => {
+            write!(text, "reason={:?}", reason.as_deref().unwrap_or(""))
+        }
+        Command::Place { placements } => placements.iter().try_for_each(|placement| {
+            let nodes: Vec<&str> = placement
+                .members
+                .iter()
+                .map(|member| member.node.as_str())
+                .collect();
+            write!(
+                text,
+                "{}/{} on {}; ",
+                placement.run,
+                placement.attempt,
+                nodes.join("+")
+            )
+        }),
+        Command::Report { members, .. } => members.iter().try_for_each(|member| {
+            write!(
+                text,
+                "{}/{}/{} {:?}; ",
+                member.key.run, member.key.attempt, member.key.member, member.phase
+            )
+        }),
+        Command::RegisterNode { description } => write!(
+            text,
+            "pool={} devices={} boot={}",
+            description.pool,
+            description.devices.len(),
+            description.boot_id
+        ),
+        Command::Cordon { reason, .. } => write!(text, "reason={reason:?}"),
+        Command::Drain {
+            reason, grace_ms, ..
+        } => write!(text, "reason={reason:?} grace_ms={grace_ms}"),
+        Command::SetPool { description, .. } => write!(text, "description={description:?}"),
+        Command::SetQuota { gpu_milli, .. } => write!(text, "gpu_milli={gpu_milli:?}"),
+        Command::SetPolicy { policy } => write!(text, "{policy:?}"),
+        Command::CreateToken { token, .. } => {
+            write!(
+                text,
+                "user={} tenant={} role={}",
+                token.user,
+                token.tenant,
+                token.role.as_str()
+            )
+        }
+        Command::LoseNode { .. }
+        | Command::Uncordon { .. }
+        | Command::Evict { .. }
+        | Command::CreateTenant { .. }
+        | Command::RevokeToken { .. }
+        | Command::AcknowledgeOutbox { .. } => Ok(()),
+    };
+    debug_assert!(written.is_ok(), "writing to a string does not fail");
+    if text.len() > LONGEST_DETAIL {
+        let mut end = LONGEST_DETAIL;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

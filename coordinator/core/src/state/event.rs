@@ -1,0 +1,73 @@
+//! What happened when a command was applied.
+
+use crate::model::{MemberKey, NodeName, RunId};
+use crate::policy::Refusal;
+use serde::{Deserialize, Serialize};
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Nothing was changed, and why.
+    Rejected {
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A run waits in the queue.
+    RunQueued {
+        /// Run.
+        run: RunId,
+        /// It has waited before: its last attempt did not end it.
+        again: bool,
+        /// Guardrails that warn.
+        warnings: Vec<String>,
+    },
+    /// A run holds devices.
+    RunPlaced {
+        /// Run.
+        run: RunId,
+    },
+    /// A proposed placement no longer held.
+    PlacementRefused {
+        /// Run.
+        run: RunId,
+        /// Why.
+        reason: String,
+    },
+    /// A member moved on.
+    MemberChanged {
+        /// Member.
+        key: MemberKey,
+        /// Where it runs.
+        node: NodeName,
+    },
+    /// A member of an older epoch reported; nothing was written.
+    StaleReport {
+        /// Member.
+        key: MemberKey,
+        /// Who reported.
+        node: NodeName,
+    },
+    /// The members of a run's attempt are to be stopped.
+    RunStopping {
+        /// Run.
+        run: RunId,
+    },
+    /// A run is over.
+    RunEnded {
+        /// Run.
+        run: RunId,
+    },
+    /// A node registered, or changed its condition.
+    NodeChanged {
+        /// Node.
+        node: NodeName,
+    },
+    /// A tenant, quota, pool, token or the policy changed.
+    SettingsChanged,
+    /// Outbox records were dropped.
+    OutboxAcknowledged {
+        /// Up to here.
+        through: u64,
+    },
+}

@@ -1,0 +1,199 @@
+//! What must always hold, as functions. Tests and simulations check them after every event.
+
+use super::{QueuePlace, State};
+use crate::model::{MemberPhase, RunPhase, WHOLE_DEVICE_MILLI};
+use std::collections::BTreeMap;
+
+/// An invariant that does not hold: its number in the design, and what was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// `I1` …
+    pub invariant: &'static str,
+    /// What was seen.
+    pub seen: String,
+}
+
+impl State {
+    /// Every invariant that can be read off one state.
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut violations = self.capacity_is_never_exceeded();
+        violations.extend(self.grants_and_members_agree());
+        violations.extend(self.queue_and_phases_agree());
+        violations.extend(self.usage_is_the_sum_of_grants());
+        violations.extend(self.admission_held_for_every_live_run());
+        violations
+    }
+
+    /// I1: on every device, granted compute and memory never exceed capacity.
+    fn capacity_is_never_exceeded(&self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        for (name, node) in &self.nodes {
+            for (device, grants) in node.description.devices.iter().zip(&node.devices) {
+                let share: u32 = grants.holders.values().map(|grant| grant.share_milli).sum();
+                let memory: u64 = grants.holders.values().map(|grant| grant.memory_mib).sum();
+                if share > WHOLE_DEVICE_MILLI
+                    || memory > device.memory_mib
+                    || share != grants.share_milli
+                    || memory != grants.memory_mib
+                {
+                    violations.push(Violation {
+                        invariant: "I1",
+                        seen: format!(
+                            "{name} {}: {share} thousandths and {memory} MiB granted",
+                            device.id
+                        ),
+                    });
+                }
+            }
+            if node.cpu_reserved_milli > node.description.cpu_milli
+                || node.memory_reserved_mib > node.description.memory_mib
+            {
+                violations.push(Violation {
+                    invariant: "I1",
+                    seen: format!("{name}: CPU or memory over capacity"),
+                });
+            }
+        }
+        violations
+    }
+
+    /// I2, I3: shares are held by live members of last attempts, and by nobody else.
+    fn grants_and_members_agree(&self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        for (name, node) in &self.nodes {
+            for key in node
+                .members
+                .iter()
+                .chain(node.devices.iter().flat_map(|grants| grants.holders.keys()))
+            {
+                let live = self
+                    .runs
+                    .get(&key.run)
+                    .and_then(|run| run.last_attempt())
+                    .filter(|attempt| attempt.number == key.attempt)
+                    .and_then(|attempt| attempt.members.get(key.member as usize))
+                    .is_some_and(|member| {
+                        member.phase != MemberPhase::Ended && member.node == *name
+                    });
+                if !live {
+                    violations.push(Violation {
+                        invariant: "I2",
+                        seen: format!("{name}: {key:?} holds, and is not live"),
+                    });
+                }
+            }
+        }
+        for run in self.runs.values() {
+            for attempt in run.attempts.iter().rev().skip(1) {
+                if !attempt.is_over() {
+                    violations.push(Violation {
+                        invariant: "I3",
+                        seen: format!(
+                            "{} attempt {} is live beside a later one",
+                            run.id, attempt.number
+                        ),
+                    });
+                }
+            }
+        }
+        violations
+    }
+
+    fn queue_and_phases_agree(&self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        let queued: usize = self
+            .queues
+            .values()
+            .map(std::collections::BTreeSet::len)
+            .sum();
+        let mut expected = 0;
+        for run in self.runs.values() {
+            let in_queue = run
+                .spec
+                .pool
+                .as_ref()
+                .and_then(|pool| self.queues.get(pool))
+                .is_some_and(|queue| queue.contains(&QueuePlace::of(run)));
+            let waits = run.phase == RunPhase::Queued;
+            expected += usize::from(waits);
+            let active = run.phase == RunPhase::Active;
+            let alive = run.last_attempt().is_some_and(|attempt| !attempt.is_over());
+            if in_queue != waits || active != alive || self.live.contains(&run.id) == run.is_ended()
+            {
+                violations.push(Violation {
+                    invariant: "I6",
+                    seen: format!(
+                        "{}: phase {:?}, queued {in_queue}, alive {alive}",
+                        run.id, run.phase
+                    ),
+                });
+            }
+        }
+        if queued != expected {
+            violations.push(Violation {
+                invariant: "I6",
+                seen: format!("{queued} queued, {expected} waiting"),
+            });
+        }
+        violations
+    }
+
+    /// I9: what is counted against quotas is what is granted.
+    fn usage_is_the_sum_of_grants(&self) -> Vec<Violation> {
+        let mut sums: BTreeMap<_, u64> = BTreeMap::new();
+        for id in &self.live {
+            let Some(run) = self.runs.get(id) else {
+                continue;
+            };
+            let Some(pool) = &run.spec.pool else { continue };
+            let held: u64 = run
+                .last_attempt()
+                .into_iter()
+                .flat_map(|attempt| &attempt.members)
+                .filter(|member| member.phase != MemberPhase::Ended)
+                .flat_map(|member| &member.devices)
+                .map(|grant| u64::from(grant.share_milli))
+                .sum();
+            *sums.entry((run.tenant.clone(), pool.clone())).or_default() += held;
+        }
+        let counted = self.used_milli.iter().flat_map(|(tenant, pools)| {
+            pools
+                .iter()
+                .map(move |(pool, used)| ((tenant.clone(), pool.clone()), *used))
+        });
+        counted
+            .filter(|(key, used)| sums.get(key).copied().unwrap_or(0) != *used)
+            .map(|(key, used)| Violation {
+                invariant: "I9",
+                seen: format!("{key:?}: {used} counted"),
+            })
+            .collect()
+    }
+
+    /// I13: no run holds memory above its model's cap.
+    fn admission_held_for_every_live_run(&self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        for id in &self.live {
+            let Some(run) = self.runs.get(id) else {
+                continue;
+            };
+            let Some(asked) = run.spec.gpu_memory_mib else {
+                continue;
+            };
+            for grant in run
+                .last_attempt()
+                .into_iter()
+                .flat_map(|attempt| &attempt.members)
+                .flat_map(|m| &m.devices)
+            {
+                if grant.memory_mib > asked {
+                    violations.push(Violation {
+                        invariant: "I13",
+                        seen: format!("{id}: {} MiB granted of {asked}", grant.memory_mib),
+                    });
+                }
+            }
+        }
+        violations
+    }
+}

@@ -1,0 +1,307 @@
+//! The replicated state and the one function that changes it.
+//!
+//! [`State::apply`] is pure and total: the same entries give the same state on every replica, a
+//! refused command gives [`Event::Rejected`], and asserts guard only our own invariants. Plans made
+//! outside are rechecked here item by item, so a stale or wrong plan can never give a device twice.
+
+mod accounts;
+mod command;
+mod event;
+mod invariants;
+mod nodes;
+mod placement;
+mod reports;
+mod runs;
+mod settings;
+
+pub use command::{Command, Entry, MemberPlacement, MemberReport, Placement};
+pub use event::Event;
+pub use invariants::Violation;
+
+use crate::model::{
+    Epoch, Node, NodeName, OutboxRecord, Policy, Pool, PoolName, Run, RunId, Tenant, TenantName,
+    Token,
+};
+use crate::policy::{Refusal, RefusalKind, Surroundings};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// How long a repeated idempotency key gives the first answer: a client retries for minutes, an
+/// offline one for hours.
+pub const IDEMPOTENCY_WINDOW_US: u64 = 24 * 3_600 * 1_000_000;
+
+/// Everything whose loss or doubling would cost a GPU, money or an audit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    index: u64,
+    time_us: u64,
+    next_run: u64,
+    next_epoch: u64,
+    policy: Policy,
+    pools: BTreeMap<PoolName, Pool>,
+    tenants: BTreeMap<TenantName, Tenant>,
+    nodes: BTreeMap<NodeName, Node>,
+    runs: BTreeMap<RunId, Run>,
+    live: BTreeSet<RunId>,
+    queues: BTreeMap<PoolName, BTreeSet<QueuePlace>>,
+    used_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
+    tokens: BTreeMap<String, Token>,
+    outbox: VecDeque<OutboxRecord>,
+    outbox_sequence: u64,
+    audit_sequence: u64,
+    audit_head: String,
+    answered: BTreeMap<String, Vec<Event>>,
+    answered_order: VecDeque<(u64, String)>,
+}
+
+/// A run's place in its pool's queue: higher priority first, then in order of submission. A run
+/// that is queued again keeps the place its id gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct QueuePlace {
+    negated_priority: i32,
+    run: RunId,
+}
+
+impl QueuePlace {
+    fn of(run: &Run) -> Self {
+        Self {
+            negated_priority: -run.spec.priority,
+            run: run.id,
+        }
+    }
+
+    /// The run that waits here.
+    pub fn run(self) -> RunId {
+        self.run
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let pool = Pool {
+            name: PoolName::default_pool(),
+            description: "the first pool".to_owned(),
+        };
+        let tenant = Tenant {
+            name: TenantName::default_tenant(),
+            created_us: 0,
+            quota_milli: BTreeMap::new(),
+        };
+        Self {
+            index: 0,
+            time_us: 0,
+            next_run: 1,
+            next_epoch: 1,
+            policy: Policy::default(),
+            pools: BTreeMap::from([(pool.name.clone(), pool)]),
+            tenants: BTreeMap::from([(tenant.name.clone(), tenant)]),
+            nodes: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            live: BTreeSet::new(),
+            queues: BTreeMap::new(),
+            used_milli: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            outbox: VecDeque::new(),
+            outbox_sequence: 0,
+            audit_sequence: 0,
+            audit_head: String::new(),
+            answered: BTreeMap::new(),
+            answered_order: VecDeque::new(),
+        }
+    }
+}
+
+/// The outcome of one command's handler: events, or nothing changed and why.
+type Outcome = Result<Vec<Event>, Refusal>;
+
+impl State {
+    /// Applies the log entry at `index`. Pure and total.
+    pub fn apply(&mut self, index: u64, entry: &Entry) -> Vec<Event> {
+        self.index = index;
+        self.time_us = self.time_us.max(entry.stamp_us);
+        self.forget_old_answers();
+        let key = entry
+            .idempotency_key
+            .as_ref()
+            .map(|key| format!("{}\n{key}", entry.actor));
+        if let Some(answer) = key.as_ref().and_then(|key| self.answered.get(key)) {
+            return answer.clone();
+        }
+        match self.dispatch(entry) {
+            Err(refusal) => vec![Event::Rejected { refusal }],
+            Ok(events) => {
+                if !matches!(entry.command, Command::AcknowledgeOutbox { .. }) && !events.is_empty()
+                {
+                    self.audit(entry, &events);
+                }
+                if let Some(key) = key {
+                    self.answered_order.push_back((self.time_us, key.clone()));
+                    self.answered.insert(key, events.clone());
+                }
+                events
+            }
+        }
+    }
+
+    fn dispatch(&mut self, entry: &Entry) -> Outcome {
+        match &entry.command {
+            Command::Submit { spec, tenant, user } => self.submit(spec, tenant, user),
+            Command::Cancel { run, reason } => self.cancel(*run, &entry.actor, reason.clone()),
+            Command::Place { placements } => Ok(self.place_all(placements)),
+            Command::Report { node, members } => Ok(self.report(node, members)),
+            Command::RegisterNode { description } => self.register_node(description),
+            Command::LoseNode { node } => self.lose_node(node),
+            Command::Cordon { node, reason } => self.cordon(node, reason),
+            Command::Uncordon { node } => self.uncordon(node),
+            Command::Drain {
+                node,
+                reason,
+                grace_ms,
+            } => self.drain(node, reason, *grace_ms),
+            Command::Evict { node } => self.evict(node),
+            Command::SetPool {
+                pool,
+                description,
+                must_exist,
+            } => self.set_pool(pool, description.as_deref(), *must_exist),
+            Command::CreateTenant { tenant } => self.create_tenant(tenant),
+            Command::SetQuota {
+                tenant,
+                pool,
+                gpu_milli,
+            } => self.set_quota(tenant, pool, *gpu_milli),
+            Command::SetPolicy { policy } => self.set_policy(policy),
+            Command::CreateToken { hash, token } => self.create_token(hash, token),
+            Command::RevokeToken { id } => self.revoke_token(id),
+            Command::AcknowledgeOutbox { through } => Ok(self.acknowledge_outbox(*through)),
+        }
+    }
+
+    fn forget_old_answers(&mut self) {
+        while let Some((at_us, _)) = self.answered_order.front()
+            && at_us + IDEMPOTENCY_WINDOW_US < self.time_us
+        {
+            if let Some((_, key)) = self.answered_order.pop_front() {
+                self.answered.remove(&key);
+            }
+        }
+    }
+
+    /// Index of the last entry applied.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Time of the last entry applied: never goes back.
+    pub fn time_us(&self) -> u64 {
+        self.time_us
+    }
+
+    /// Policy in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Pools by name.
+    pub fn pools(&self) -> &BTreeMap<PoolName, Pool> {
+        &self.pools
+    }
+
+    /// Tenants by name.
+    pub fn tenants(&self) -> &BTreeMap<TenantName, Tenant> {
+        &self.tenants
+    }
+
+    /// Nodes by name.
+    pub fn nodes(&self) -> &BTreeMap<NodeName, Node> {
+        &self.nodes
+    }
+
+    /// Every run, ended ones too.
+    pub fn runs(&self) -> &BTreeMap<RunId, Run> {
+        &self.runs
+    }
+
+    /// Runs that have not ended.
+    pub fn live(&self) -> &BTreeSet<RunId> {
+        &self.live
+    }
+
+    /// The runs that wait in each pool, first to be placed first.
+    pub fn queues(&self) -> &BTreeMap<PoolName, BTreeSet<QueuePlace>> {
+        &self.queues
+    }
+
+    /// Runs ahead of this one in its pool's queue; `None` when it does not wait.
+    pub fn queue_ahead(&self, run: &Run) -> Option<u64> {
+        let queue = self.queues.get(run.spec.pool.as_ref()?)?;
+        let place = QueuePlace::of(run);
+        queue
+            .contains(&place)
+            .then(|| queue.range(..place).count() as u64)
+    }
+
+    /// Tokens by the hash of their secret.
+    pub fn tokens(&self) -> &BTreeMap<String, Token> {
+        &self.tokens
+    }
+
+    /// Records that the tracking store has not acknowledged yet, oldest first.
+    pub fn outbox(&self) -> &VecDeque<OutboxRecord> {
+        &self.outbox
+    }
+
+    /// Hash of the newest audit entry.
+    pub fn audit_head(&self) -> &str {
+        &self.audit_head
+    }
+
+    /// Highest epoch granted so far.
+    pub fn highest_epoch(&self) -> Epoch {
+        Epoch(self.next_epoch - 1)
+    }
+
+    /// Thousandths of devices a tenant holds in a pool.
+    pub fn used_milli(&self, tenant: &TenantName, pool: &PoolName) -> u64 {
+        self.used_milli
+            .get(tenant)
+            .and_then(|pools| pools.get(pool))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// What admission may look at, for a tenant.
+    pub fn surroundings(&self, tenant: &TenantName) -> Result<Surroundings<'_>, Refusal> {
+        let Some(tenant) = self.tenants.get(tenant) else {
+            return Err(Refusal::new(
+                RefusalKind::NotFound,
+                format!("tenant {:?} does not exist", tenant.as_str()),
+            )
+            .allowed(
+                self.tenants
+                    .keys()
+                    .map(TenantName::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            )
+            .hint("see the tenants with: platform tenants list"));
+        };
+        Ok(Surroundings {
+            policy: &self.policy,
+            pools: &self.pools,
+            nodes: &self.nodes,
+            tenant,
+        })
+    }
+
+    /// BLAKE3 of the whole state: equal on every replica at the same index (I11).
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        rmp_serde::encode::write_named(&mut hasher, self)
+            .expect("a state of maps, numbers and text always encodes");
+        *hasher.finalize().as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! Granting and releasing devices. The only place where shares are given out or come back.
+
+use super::{Event, Placement, QueuePlace, State};
+use crate::model::{
+    Attempt, DeviceGrant, Epoch, Grant, Member, MemberDemand, MemberEnd, MemberKey, MemberPhase,
+    OutboxBody, RunId, RunPhase, StopReason,
+};
+use crate::policy::fits_now;
+use std::collections::BTreeSet;
+
+impl State {
+    pub(super) fn place_all(&mut self, placements: &[Placement]) -> Vec<Event> {
+        placements
+            .iter()
+            .map(|placement| match self.place(placement) {
+                Ok(()) => Event::RunPlaced { run: placement.run },
+                Err(reason) => Event::PlacementRefused {
+                    run: placement.run,
+                    reason,
+                },
+            })
+            .collect()
+    }
+
+    fn place(&mut self, placement: &Placement) -> Result<(), String> {
+        let run = self
+            .runs
+            .get(&placement.run)
+            .ok_or("the run does not exist")?;
+        if run.phase != RunPhase::Queued {
+            return Err("the run does not wait".to_owned());
+        }
+        let number = u32::try_from(run.attempts.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        if placement.attempt != number {
+            return Err(format!(
+                "attempt {} is planned, and the next is {number}",
+                placement.attempt
+            ));
+        }
+        let spec = run.spec.clone();
+        let tenant = run.tenant.clone();
+        let pool = spec.pool.clone().ok_or("the spec names no pool")?;
+        if placement.members.len() != spec.nodes as usize {
+            return Err(format!(
+                "{} members are planned of {}",
+                placement.members.len(),
+                spec.nodes
+            ));
+        }
+        let quota = self
+            .tenants
+            .get(&tenant)
+            .and_then(|tenant| tenant.quota_milli.get(&pool))
+            .copied();
+        let asked = spec.gpu_milli();
+        if let Some(quota) = quota
+            && self.used_milli(&tenant, &pool) + asked > quota
+        {
+            return Err("the tenant's quota is used up".to_owned());
+        }
+        let demand = spec.demand();
+        let distinct: BTreeSet<_> = placement
+            .members
+            .iter()
+            .map(|member| &member.node)
+            .collect();
+        if distinct.len() != placement.members.len() {
+            return Err("two members share a node".to_owned());
+        }
+        let mut members = Vec::with_capacity(placement.members.len());
+        for member in &placement.members {
+            members.push(self.check_member(&demand, &pool, member)?);
+        }
+        let epoch = Epoch(self.next_epoch);
+        self.next_epoch += 1;
+        for (rank, member) in (0_u32..).zip(&members) {
+            self.grant(
+                MemberKey {
+                    run: placement.run,
+                    attempt: number,
+                    member: rank,
+                },
+                member,
+            );
+        }
+        *self
+            .used_milli
+            .entry(tenant)
+            .or_default()
+            .entry(pool.clone())
+            .or_default() += asked;
+        let time_us = self.time_us;
+        let run = self
+            .runs
+            .get_mut(&placement.run)
+            .ok_or("the run does not exist")?;
+        run.phase = RunPhase::Active;
+        run.attempts.push(Attempt {
+            number,
+            epoch,
+            placed_us: time_us,
+            started_us: None,
+            ended_us: None,
+            stopping: None,
+            end: None,
+            members,
+        });
+        let place = QueuePlace::of(run);
+        if let Some(queue) = self.queues.get_mut(&pool) {
+            queue.remove(&place);
+        }
+        Ok(())
+    }
+
+    fn check_member(
+        &self,
+        demand: &MemberDemand,
+        pool: &crate::model::PoolName,
+        placement: &super::MemberPlacement,
+    ) -> Result<Member, String> {
+        let name = &placement.node;
+        let node = self
+            .nodes
+            .get(name)
+            .ok_or_else(|| format!("node {name} does not exist"))?;
+        if !node.is_ready() || node.description.pool != *pool {
+            return Err(format!("node {name} does not take runs of pool {pool}"));
+        }
+        fits_now(node, demand)
+            .map_err(|shortfall| format!("node {name}: {}", shortfall.words()))?;
+        let named: BTreeSet<_> = placement.devices.iter().collect();
+        if named.len() != placement.devices.len() || named.len() != demand.devices as usize {
+            return Err(format!(
+                "{} devices are planned of {}",
+                named.len(),
+                demand.devices
+            ));
+        }
+        let mut devices = Vec::with_capacity(placement.devices.len());
+        for id in &placement.devices {
+            let position = node
+                .description
+                .devices
+                .iter()
+                .position(|device| device.id == *id)
+                .ok_or_else(|| format!("node {name} has no device {id}"))?;
+            let device = &node.description.devices[position];
+            let memory_mib = demand.memory_on(device.memory_mib);
+            let grant = Grant {
+                share_milli: demand.share_milli,
+                memory_mib,
+            };
+            if demand
+                .gpu_model
+                .as_ref()
+                .is_some_and(|model| *model != device.model)
+            {
+                return Err(format!("device {id} is a {}", device.model));
+            }
+            if !node.devices[position].fits(grant, device.memory_mib) {
+                return Err(format!("device {id} of node {name} is taken"));
+            }
+            devices.push(DeviceGrant {
+                device: id.clone(),
+                index: device.index,
+                model: device.model.clone(),
+                share_milli: demand.share_milli,
+                memory_mib,
+                simulated: device.simulated,
+                price_per_gpu_hour_micro: self.policy.price_per_gpu_hour_micro(&device.model),
+            });
+        }
+        Ok(Member {
+            node: name.clone(),
+            devices,
+            cpu_milli: demand.cpu_milli,
+            memory_mib: demand.memory_mib,
+            phase: MemberPhase::Assigned,
+            detail: None,
+            enforcement: None,
+            end: None,
+        })
+    }
+
+    fn grant(&mut self, key: MemberKey, member: &Member) {
+        let Some(node) = self.nodes.get_mut(&member.node) else {
+            return;
+        };
+        node.members.insert(key);
+        node.cpu_reserved_milli += member.cpu_milli;
+        node.memory_reserved_mib += member.memory_mib;
+        for grant in &member.devices {
+            if let Some(position) = node
+                .description
+                .devices
+                .iter()
+                .position(|device| device.id == grant.device)
+            {
+                node.devices[position].add(
+                    key,
+                    Grant {
+                        share_milli: grant.share_milli,
+                        memory_mib: grant.memory_mib,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Ends one member and gives its share back, with its ledger rows. A member that has ended
+    /// already is left as it is, so a repeated report changes nothing.
+    pub(super) fn release(&mut self, key: MemberKey, end: MemberEnd) -> Vec<Event> {
+        let time_us = self.time_us;
+        let Some(run) = self.runs.get_mut(&key.run) else {
+            return Vec::new();
+        };
+        let gang = run.spec.nodes > 1;
+        let Some(attempt) = run
+            .attempts
+            .last_mut()
+            .filter(|attempt| attempt.number == key.attempt)
+        else {
+            return Vec::new();
+        };
+        let Some(member) = attempt.members.get_mut(key.member as usize) else {
+            return Vec::new();
+        };
+        if member.phase == MemberPhase::Ended {
+            return Vec::new();
+        }
+        member.phase = MemberPhase::Ended;
+        member.detail = None;
+        let failed = !end.kind.is_success();
+        member.end = Some(end);
+        let over = attempt.is_over();
+        let run = &*run;
+        let Some(attempt) = run.last_attempt() else {
+            return Vec::new();
+        };
+        let member = &attempt.members[key.member as usize];
+        let node_name = member.node.clone();
+        let rows = super::accounts::ledger_rows(run, attempt, key.member, member, time_us);
+        let (tenant, pool) = (run.tenant.clone(), run.spec.pool.clone());
+        let held: u64 = member
+            .devices
+            .iter()
+            .map(|grant| u64::from(grant.share_milli))
+            .sum();
+        if let Some(node) = self.nodes.get_mut(&node_name)
+            && node.members.remove(&key)
+        {
+            node.cpu_reserved_milli -= member.cpu_milli;
+            node.memory_reserved_mib -= member.memory_mib;
+            for grants in &mut node.devices {
+                grants.remove(key);
+            }
+        }
+        if let Some(used) = pool.and_then(|pool| self.used_milli.get_mut(&tenant)?.get_mut(&pool)) {
+            *used -= held;
+        }
+        for row in rows {
+            self.push_outbox(OutboxBody::Ledger(row));
+        }
+        let mut events = vec![Event::MemberChanged {
+            key,
+            node: node_name,
+        }];
+        if over {
+            events.extend(self.settle_attempt(key.run));
+        } else if gang && failed {
+            events.extend(self.stop_attempt(key.run, StopReason::MemberFailed));
+        }
+        events
+    }
+
+    /// Whether `epoch` is the one that may write for this member: that of the run's last attempt.
+    pub fn is_current(&self, key: MemberKey, epoch: Epoch) -> bool {
+        self.current_epoch(key.run)
+            .is_some_and(|(number, current)| number == key.attempt && current == epoch)
+    }
+
+    /// Number and epoch of a run's last attempt.
+    pub fn current_epoch(&self, run: RunId) -> Option<(u32, Epoch)> {
+        self.runs
+            .get(&run)?
+            .last_attempt()
+            .map(|attempt| (attempt.number, attempt.epoch))
+    }
+}

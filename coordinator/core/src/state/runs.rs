@@ -1,0 +1,186 @@
+//! Submitting, cancelling, queueing again and ending runs.
+
+use super::{Event, Outcome, QueuePlace, State};
+use crate::model::{
+    Attempt, Cancellation, EndKind, MemberEnd, Run, RunId, RunOutcome, RunPhase, StopReason,
+    TenantName, UserName, WorkloadSpec,
+};
+use crate::policy::{self, Refusal, RefusalKind};
+use std::sync::Arc;
+
+/// Attempts that the platform may lose before it says that this run cannot be kept alive here.
+const MOST_LOSSES: u32 = 10;
+
+impl State {
+    pub(super) fn submit(
+        &mut self,
+        spec: &WorkloadSpec,
+        tenant: &TenantName,
+        user: &UserName,
+    ) -> Outcome {
+        let charged = spec.tenant.clone().unwrap_or_else(|| tenant.clone());
+        let admitted = policy::resolve(self.surroundings(&charged)?, spec.clone())?;
+        let id = RunId(self.next_run);
+        self.next_run += 1;
+        let run = Run {
+            id,
+            spec: Arc::new(admitted.spec),
+            tenant: charged,
+            user: user.clone(),
+            submitted_us: self.time_us,
+            phase: RunPhase::Queued,
+            attempts: Vec::new(),
+            failures: 0,
+            losses: 0,
+            cancelled: None,
+        };
+        self.enqueue(&run);
+        self.live.insert(id);
+        self.runs.insert(id, run);
+        Ok(vec![Event::RunQueued {
+            run: id,
+            again: false,
+            warnings: admitted.warnings,
+        }])
+    }
+
+    pub(super) fn cancel(&mut self, id: RunId, by: &str, reason: Option<String>) -> Outcome {
+        let time_us = self.time_us;
+        let Some(run) = self.runs.get_mut(&id) else {
+            return Err(unknown_run(id));
+        };
+        match run.phase {
+            RunPhase::Ended { .. } => Err(Refusal::new(
+                RefusalKind::Conflict,
+                format!("{id} has already ended"),
+            )
+            .hint(format!("see how with: platform runs show {id}"))),
+            RunPhase::Queued => {
+                run.cancelled = Some(Cancellation {
+                    by: by.to_owned(),
+                    reason,
+                });
+                run.phase = RunPhase::Ended {
+                    outcome: RunOutcome::Cancelled,
+                    at_us: time_us,
+                };
+                let place = QueuePlace::of(run);
+                let pool = run.spec.pool.clone();
+                if let Some(queue) = pool.and_then(|pool| self.queues.get_mut(&pool)) {
+                    queue.remove(&place);
+                }
+                self.live.remove(&id);
+                Ok(vec![Event::RunEnded { run: id }])
+            }
+            RunPhase::Active => {
+                run.cancelled.get_or_insert(Cancellation {
+                    by: by.to_owned(),
+                    reason,
+                });
+                Ok(self.stop_attempt(id, StopReason::Cancelled))
+            }
+        }
+    }
+
+    /// Marks the last attempt of an active run as stopping. The first reason stands, except that a
+    /// user's word outranks the platform's.
+    pub(super) fn stop_attempt(&mut self, id: RunId, reason: StopReason) -> Vec<Event> {
+        let Some(attempt) = self
+            .runs
+            .get_mut(&id)
+            .and_then(|run| run.attempts.last_mut())
+        else {
+            return Vec::new();
+        };
+        if attempt.is_over() || (attempt.stopping.is_some() && reason != StopReason::Cancelled) {
+            return Vec::new();
+        }
+        attempt.stopping = Some(reason);
+        vec![Event::RunStopping { run: id }]
+    }
+
+    pub(super) fn enqueue(&mut self, run: &Run) {
+        let pool = run
+            .spec
+            .pool
+            .clone()
+            .unwrap_or_else(crate::model::PoolName::default_pool);
+        self.queues
+            .entry(pool)
+            .or_default()
+            .insert(QueuePlace::of(run));
+    }
+
+    /// The last member of the last attempt has been released: the run ends, or waits again.
+    pub(super) fn settle_attempt(&mut self, id: RunId) -> Vec<Event> {
+        let time_us = self.time_us;
+        let Some(run) = self.runs.get_mut(&id) else {
+            return Vec::new();
+        };
+        let Some(attempt) = run.attempts.last_mut() else {
+            return Vec::new();
+        };
+        attempt.ended_us = Some(time_us);
+        let end = attempt_end(attempt);
+        let stopping = attempt.stopping.clone();
+        attempt.end = Some(end.clone());
+        let verdict = if run.cancelled.is_some() && !end.kind.is_success() {
+            Some(RunOutcome::Cancelled)
+        } else if end.kind.is_success() {
+            Some(RunOutcome::Succeeded)
+        } else if end.kind.is_loss() {
+            run.losses += 1;
+            (run.losses > MOST_LOSSES).then_some(RunOutcome::Failed)
+        } else if end.kind == EndKind::Stopped && stopping == Some(StopReason::Evicted) {
+            None
+        } else {
+            run.failures += 1;
+            (run.failures > run.spec.retries).then_some(RunOutcome::Failed)
+        };
+        match verdict {
+            Some(outcome) => {
+                run.phase = RunPhase::Ended {
+                    outcome,
+                    at_us: time_us,
+                };
+                self.live.remove(&id);
+                vec![Event::RunEnded { run: id }]
+            }
+            None => {
+                run.phase = RunPhase::Queued;
+                let run = run.clone();
+                self.enqueue(&run);
+                vec![Event::RunQueued {
+                    run: id,
+                    again: true,
+                    warnings: Vec::new(),
+                }]
+            }
+        }
+    }
+}
+
+/// How an attempt ended, from its members: a failure of the user's own making first, for it explains
+/// why the others were stopped; then a loss; then a stop; else success.
+fn attempt_end(attempt: &Attempt) -> MemberEnd {
+    let ends = || {
+        attempt
+            .members
+            .iter()
+            .filter_map(|member| member.end.as_ref())
+    };
+    ends()
+        .find(|end| !end.kind.is_success() && !end.kind.is_loss() && end.kind != EndKind::Stopped)
+        .or_else(|| ends().find(|end| end.kind.is_loss()))
+        .or_else(|| ends().find(|end| !end.kind.is_success()))
+        .cloned()
+        .unwrap_or(MemberEnd {
+            kind: EndKind::Exited { code: 0 },
+            message: String::new(),
+        })
+}
+
+pub(super) fn unknown_run(id: RunId) -> Refusal {
+    Refusal::new(RefusalKind::NotFound, format!("{id} does not exist"))
+        .hint("see the runs with: platform runs list")
+}

@@ -1,0 +1,176 @@
+//! What platform engineers set: pools, tenants, quotas, the policy, tokens.
+
+use super::{Event, Outcome, State};
+use crate::model::{Policy, Pool, PoolName, Tenant, TenantName, Token};
+use crate::policy::{Refusal, RefusalKind, gpus, unknown_pool};
+use std::collections::BTreeMap;
+
+const LONGEST_DESCRIPTION: usize = 500;
+const MOST_QUOTA_MILLI: u64 = 1_000_000_000;
+
+impl State {
+    pub(super) fn set_pool(
+        &mut self,
+        name: &PoolName,
+        description: Option<&str>,
+        must_exist: Option<bool>,
+    ) -> Outcome {
+        let exists = self.pools.contains_key(name);
+        match must_exist {
+            Some(true) if !exists => return Err(unknown_pool(name.as_str(), &self.pools)),
+            Some(false) if exists => {
+                return Err(Refusal::new(
+                    RefusalKind::Conflict,
+                    format!("pool {name} exists already"),
+                )
+                .hint(format!("change it with: platform pools set {name}")));
+            }
+            _ => {}
+        }
+        if let Some(text) = description
+            && (text.len() > LONGEST_DESCRIPTION || text.chars().any(char::is_control))
+        {
+            return Err(Refusal::invalid(
+                "the description is too long or holds control characters",
+            )
+            .allowed(format!("up to {LONGEST_DESCRIPTION} bytes of text")));
+        }
+        let pool = self.pools.entry(name.clone()).or_insert_with(|| Pool {
+            name: name.clone(),
+            description: String::new(),
+        });
+        if let Some(text) = description {
+            pool.description = text.to_owned();
+        }
+        Ok(vec![Event::SettingsChanged])
+    }
+
+    pub(super) fn create_tenant(&mut self, name: &TenantName) -> Outcome {
+        if self.tenants.contains_key(name) {
+            return Err(Refusal::new(
+                RefusalKind::Conflict,
+                format!("tenant {name} exists already"),
+            )
+            .hint(format!("see it with: platform tenants show {name}")));
+        }
+        let tenant = Tenant {
+            name: name.clone(),
+            created_us: self.time_us,
+            quota_milli: BTreeMap::new(),
+        };
+        self.tenants.insert(name.clone(), tenant);
+        Ok(vec![Event::SettingsChanged])
+    }
+
+    pub(super) fn set_quota(
+        &mut self,
+        tenant: &TenantName,
+        pool: &PoolName,
+        gpu_milli: Option<u64>,
+    ) -> Outcome {
+        self.check_quota_change(tenant, pool, gpu_milli)?;
+        let Some(tenant) = self.tenants.get_mut(tenant) else {
+            return Ok(Vec::new());
+        };
+        match gpu_milli {
+            Some(milli) => tenant.quota_milli.insert(pool.clone(), milli),
+            None => tenant.quota_milli.remove(pool),
+        };
+        Ok(vec![Event::SettingsChanged])
+    }
+
+    /// Whether a quota may be set; the same check answers a dry run.
+    pub fn check_quota_change(
+        &self,
+        tenant: &TenantName,
+        pool: &PoolName,
+        gpu_milli: Option<u64>,
+    ) -> Result<(), Refusal> {
+        self.surroundings(tenant)?;
+        if !self.pools.contains_key(pool) {
+            return Err(unknown_pool(pool.as_str(), &self.pools));
+        }
+        match gpu_milli {
+            Some(milli) if milli > MOST_QUOTA_MILLI => Err(Refusal::invalid(format!(
+                "a quota of {} GPUs is out of range",
+                gpus(milli)
+            ))
+            .allowed(format!("0 to {} GPUs", gpus(MOST_QUOTA_MILLI)))),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn set_policy(&mut self, policy: &Policy) -> Outcome {
+        if policy.version != self.policy.version {
+            return Err(Refusal::new(
+                RefusalKind::Conflict,
+                format!(
+                    "the change is of policy version {}, and version {} is in force",
+                    policy.version, self.policy.version
+                ),
+            )
+            .hint("read it again with: platform policy show"));
+        }
+        for key in policy.required_tags.keys() {
+            if !crate::model::is_name(key) {
+                return Err(Refusal::invalid(format!("tag key {key:?} is not valid")).allowed(
+                    "1 to 63 lower-case letters, digits, '-', '_' or '.', beginning with a letter or digit",
+                ));
+            }
+        }
+        for (pattern, cap) in &policy.gpu_memory_caps_mib {
+            let stem = pattern.strip_suffix('*').unwrap_or(pattern);
+            if !(stem.is_empty() && pattern == "*" || crate::model::is_name(stem)) || *cap == 0 {
+                return Err(Refusal::invalid(format!(
+                    "GPU-memory cap {pattern}={cap} MiB is not valid"
+                ))
+                .allowed("a model name or prefix*, and more than 0 MiB"));
+            }
+        }
+        if policy.currency.len() != 3
+            || !policy
+                .currency
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase())
+        {
+            return Err(
+                Refusal::invalid(format!("currency {:?} is not valid", policy.currency))
+                    .allowed("three capital letters, as in EUR"),
+            );
+        }
+        self.policy = Policy {
+            version: self.policy.version + 1,
+            ..policy.clone()
+        };
+        Ok(vec![Event::SettingsChanged])
+    }
+
+    pub(super) fn create_token(&mut self, hash: &str, token: &Token) -> Outcome {
+        self.surroundings(&token.tenant)?;
+        if self.tokens.contains_key(hash) || self.tokens.values().any(|known| known.id == token.id)
+        {
+            return Err(Refusal::new(
+                RefusalKind::Conflict,
+                format!("token {} exists already", token.id),
+            ));
+        }
+        let token = Token {
+            created_us: self.time_us,
+            ..token.clone()
+        };
+        self.tokens.insert(hash.to_owned(), token);
+        Ok(vec![Event::SettingsChanged])
+    }
+
+    pub(super) fn revoke_token(&mut self, id: &str) -> Outcome {
+        let Some(token) = self.tokens.values_mut().find(|token| token.id == id) else {
+            return Err(Refusal::new(
+                RefusalKind::NotFound,
+                format!("token {id:?} does not exist"),
+            )
+            .hint("see the tokens with: platform tokens list"));
+        };
+        token.revoked = true;
+        Ok(vec![Event::SettingsChanged])
+    }
+}
