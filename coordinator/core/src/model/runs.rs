@@ -119,6 +119,8 @@ pub struct Member {
     pub enforcement: Option<String>,
     /// How it ended.
     pub end: Option<MemberEnd>,
+    /// When its share came back.
+    pub released_us: Option<u64>,
 }
 
 /// A granted share of a named device.

@@ -56,14 +56,38 @@ impl State {
 }
 
 /// Ledger rows of what one run holds now, as if it were released at `now_us`.
-pub fn run_open_rows(run: &Run, now_us: u64) -> Vec<LedgerRow> {
-    let Some(attempt) = run.last_attempt() else {
-        return Vec::new();
-    };
+fn run_open_rows(run: &Run, now_us: u64) -> Vec<LedgerRow> {
+    run.last_attempt().map_or_else(Vec::new, |attempt| {
+        rows_where(run, attempt, |member| member.released_us.is_none(), now_us)
+    })
+}
+
+/// Every ledger row of one run: of what it held, and of what it holds, as if released at `now_us`.
+pub fn run_ledger_rows(run: &Run, now_us: u64) -> Vec<LedgerRow> {
+    run.attempts
+        .iter()
+        .flat_map(|attempt| rows_where(run, attempt, |_| true, now_us))
+        .collect()
+}
+
+fn rows_where(
+    run: &Run,
+    attempt: &Attempt,
+    keep: impl Fn(&Member) -> bool,
+    now_us: u64,
+) -> Vec<LedgerRow> {
     (0_u32..)
         .zip(&attempt.members)
-        .filter(|(_, member)| member.phase != crate::model::MemberPhase::Ended)
-        .flat_map(|(rank, member)| ledger_rows(run, attempt, rank, member, now_us))
+        .filter(|(_, member)| keep(member))
+        .flat_map(|(rank, member)| {
+            ledger_rows(
+                run,
+                attempt,
+                rank,
+                member,
+                member.released_us.unwrap_or(now_us),
+            )
+        })
         .collect()
 }
 

@@ -14,9 +14,11 @@ mod reports;
 mod runs;
 mod settings;
 
+pub use accounts::run_ledger_rows;
 pub use command::{Command, Entry, MemberPlacement, MemberReport, Placement};
 pub use event::Event;
 pub use invariants::Violation;
+pub use nodes::unknown_node;
 
 use crate::model::{
     Epoch, Node, NodeName, OutboxRecord, Policy, Pool, PoolName, Run, RunId, Tenant, TenantName,

@@ -181,6 +181,7 @@ impl State {
             detail: None,
             enforcement: None,
             end: None,
+            released_us: None,
         })
     }
 
@@ -234,6 +235,7 @@ impl State {
         member.detail = None;
         let failed = !end.kind.is_success();
         member.end = Some(end);
+        member.released_us = Some(time_us);
         let over = attempt.is_over();
         let run = &*run;
         let Some(attempt) = run.last_attempt() else {
