@@ -3,9 +3,13 @@
 //! Architecture invariant: no I/O, no clock, no randomness, no tokio, none of our other crates. Time is
 //! a number the shell passes in (CLOCK_BOOTTIME in microseconds), so every test can say when it is.
 
+mod member;
 mod model;
+mod outbox;
+mod reconcile;
 
 pub use model::{
-    Assignment, Device, End, Exit, GrantedDevice, Intent, Key, MemberReport, Observation, Signal,
-    State, Workload,
+    Assignment, Device, End, Exit, GrantedDevice, Intent, Key, MemberReport, Now, Observation,
+    Signal, State, StopCause, Workload,
 };
+pub use reconcile::{Action, Core, Desired, StaleSession};

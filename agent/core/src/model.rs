@@ -295,3 +295,58 @@ pub struct MemberReport {
     /// Wall clock, for people.
     pub at_us: u64,
 }
+
+/// The time, as the shell read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// CLOCK_BOOTTIME: deadlines and leases; it never jumps.
+    pub boottime_us: u64,
+    /// Wall clock: for people only, it may jump.
+    pub wall_us: u64,
+}
+
+/// Why the agent stops a live member. Written down before the first signal, so that an agent that
+/// starts in between still tells a stop from a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum StopCause {
+    /// The coordinator said so.
+    Desired {
+        /// Its words.
+        reason: String,
+    },
+    /// The time limit of the workload passed.
+    TimeLimit {
+        /// It.
+        limit_ms: u64,
+    },
+    /// The lease was about to end.
+    Lease,
+    /// The coordinator does not know this member.
+    Orphan,
+}
+
+impl StopCause {
+    pub(crate) fn end(&self) -> End {
+        match self {
+            StopCause::Desired { .. } | StopCause::Orphan => End::Stopped,
+            StopCause::TimeLimit { .. } => End::TimeLimit,
+            StopCause::Lease => End::Fenced,
+        }
+    }
+
+    pub(crate) fn message(&self) -> String {
+        match self {
+            StopCause::Desired { reason } => reason.clone(),
+            StopCause::TimeLimit { limit_ms } => {
+                format!("stopped after its time limit of {} s", limit_ms / 1000)
+            }
+            StopCause::Lease => {
+                "stopped because the node lost its lease: it could not reach the coordinator".into()
+            }
+            StopCause::Orphan => {
+                "stopped because the coordinator does not know this attempt".into()
+            }
+        }
+    }
+}
