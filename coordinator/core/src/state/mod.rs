@@ -253,6 +253,11 @@ impl State {
         &self.outbox
     }
 
+    /// Sequence of the newest outbox record ever made.
+    pub fn outbox_sequence(&self) -> u64 {
+        self.outbox_sequence
+    }
+
     /// Hash of the newest audit entry.
     pub fn audit_head(&self) -> &str {
         &self.audit_head
