@@ -44,7 +44,7 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// What every refused or failed call answers with. `message` gives the value, `allowed` what would
 /// have been accepted, `hint` what to do next. Lower case, no final dot.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// Stable, for programs: `unauthenticated`, `forbidden`, `not-found`, `invalid`, `refused`,
     /// `conflict`, `too-large`, `unavailable`, `internal`.
@@ -57,6 +57,9 @@ pub struct ErrorBody {
     /// What to do next: a command or a flag where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// With `conflict` on a journal: the highest sequence stored; send again from the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<u64>,
 }
 
 /// Who the token belongs to and what they talk to.
