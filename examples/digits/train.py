@@ -3,11 +3,12 @@
 The data comes with scikit-learn. The platform takes the lines that say `platform` or `run`.
 """
 
-import engineersofai_platform as platform
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
+
+import engineersofai_platform as platform
 
 EPOCHS = 15
 BATCH_SIZE = 64
@@ -22,7 +23,8 @@ with platform.training_run(name="digits") as run:
     run.log_params({"hidden": 64, "learning_rate": 0.003, "batch_size": BATCH_SIZE, "epochs": EPOCHS})
     for epoch in range(EPOCHS):
         for start in range(0, len(train_x), BATCH_SIZE):
-            model.partial_fit(train_x[start : start + BATCH_SIZE], train_y[start : start + BATCH_SIZE], CLASSES)
+            batch = slice(start, start + BATCH_SIZE)
+            model.partial_fit(train_x[batch], train_y[batch], classes=CLASSES)
         loss = log_loss(train_y, model.predict_proba(train_x), labels=CLASSES)
         accuracy = model.score(test_x, test_y)
         print(f"epoch {epoch + 1:2}/{EPOCHS}  loss {loss:.4f}  accuracy {accuracy:.4f}")

@@ -41,6 +41,7 @@ class Sender:
         self._wake = threading.Event()
         self._failures = 0
         self._succeeded = False
+        self._nobody = False
         # How many callers wait for delivery; while any does, pauses are short.
         self._waiting = 0
         self._hurry = threading.Event()
@@ -93,7 +94,7 @@ class Sender:
                     remaining = end - time.monotonic()
                     if remaining <= 0 or self.given_up is not None:
                         return False
-                    if not self._succeeded and self._failures > before:
+                    if self._nobody and not self._succeeded and self._failures > before:
                         return False
                     self._changed.wait(min(remaining, 0.1))
                 return True
@@ -123,6 +124,7 @@ class Sender:
                 self._hurry.wait(SEND_SECONDS)
             except Unreachable as error:
                 self._failures += 1
+                self._nobody = error.nobody
                 if self._failures == 1:
                     say(
                         f"{self.server.url} does not answer ({error}); recording to "
@@ -277,7 +279,7 @@ class Engine:
         for recorder in closed:
             left = recorder.journal.sequence
             if sender is not None and left:
-                if not sender.wait(_arrived(sender, recorder), end - time.monotonic()):
+                if not sender.wait(_arrived(recorder), end - time.monotonic()):
                     # What is known to be down is not waited for again.
                     end = 0.0
                 left = sender.left(recorder)
@@ -320,5 +322,5 @@ class Engine:
             time.sleep(0.02)
 
 
-def _arrived(sender: Sender, recorder: Recorder) -> Callable[[], bool]:
-    return lambda: sender.left(recorder) <= 0
+def _arrived(recorder: Recorder) -> Callable[[], bool]:
+    return lambda: recorder.delivered

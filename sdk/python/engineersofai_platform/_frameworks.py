@@ -79,9 +79,7 @@ def choose(model: Any, asked: Optional[str]) -> Framework:
                 return framework
         raise PlatformError(f"framework={asked!r} is not known; allowed are {names}")
     if isinstance(model, (str, os.PathLike)):
-        raise PlatformError(
-            f"{os.fspath(model)!r} is a path; say what it holds with framework=, one of {names}"
-        )
+        raise PlatformError(f"{os.fspath(model)!r} is a path; say what it holds with framework=, one of {names}")
     if getattr(model, MARK, False) is True and not isinstance(model, type):
         return PICKLE
     modules = modules_of(model)
@@ -157,7 +155,13 @@ def _save_sklearn(model: Any, folder: str) -> dict[str, Any]:
     import joblib  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     joblib.dump(model, os.path.join(folder, "model.joblib"), compress=3)
-    return {"format": "joblib", "path": "model.joblib", "loads_code": True, **_source_of(model, folder), **_classes(model)}
+    return {
+        "format": "joblib",
+        "path": "model.joblib",
+        "loads_code": True,
+        **_source_of(model, folder),
+        **_classes(model),
+    }
 
 
 def _save_xgboost(model: Any, folder: str) -> dict[str, Any]:
@@ -204,7 +208,10 @@ def _save_torch(model: Any, folder: str) -> dict[str, Any]:
         raise
     except Exception:
         _remove(folder, "model.safetensors")
-        state = {key: value.detach().cpu() if hasattr(value, "detach") else value for key, value in model.state_dict().items()}
+        state = {
+            key: value.detach().cpu() if hasattr(value, "detach") else value
+            for key, value in model.state_dict().items()
+        }
         torch.save(state, os.path.join(folder, "state_dict.pt"))
         fields.update(format="state_dict", path="state_dict.pt", loads_code=False)
     try:
@@ -251,7 +258,9 @@ def _save_onnx(model: Any, folder: str) -> dict[str, Any]:
     if isinstance(model, (bytes, bytearray)):
         content: Optional[bytes] = bytes(model)
     elif not hasattr(model, "SerializeToString"):
-        raise PlatformError(f"{class_name(model)} cannot be written back; pass the onnx.ModelProto or the path of the file")
+        raise PlatformError(
+            f"{class_name(model)} cannot be written back; pass the onnx.ModelProto or the path of the file"
+        )
     else:
         try:
             content = model.SerializeToString()
@@ -316,11 +325,21 @@ PICKLE = Framework("pickle", (), ("cloudpickle", "numpy", "scipy", "pandas"), _s
 
 # In the order asked: classes of the first ones often also inherit from the later ones.
 FRAMEWORKS = (
-    Framework("transformers", ("transformers", "peft", "diffusers", "sentence_transformers"), ("transformers", "peft", "diffusers", "sentence-transformers", "tokenizers", "safetensors", "torch"), _save_transformers),
+    Framework(
+        "transformers",
+        ("transformers", "peft", "diffusers", "sentence_transformers"),
+        ("transformers", "peft", "diffusers", "sentence-transformers", "tokenizers", "safetensors", "torch"),
+        _save_transformers,
+    ),
     Framework("tensorflow", ("keras", "tensorflow", "tf_keras"), ("tensorflow", "keras", "numpy"), _save_tensorflow),
     Framework("lightgbm", ("lightgbm",), ("lightgbm", "numpy", "scipy"), _save_lightgbm),
     Framework("xgboost", ("xgboost",), ("xgboost", "numpy", "scipy"), _save_xgboost),
-    Framework("sklearn", ("sklearn", "imblearn"), ("scikit-learn", "imbalanced-learn", "skops", "joblib", "numpy", "scipy"), _save_sklearn),
+    Framework(
+        "sklearn",
+        ("sklearn", "imblearn"),
+        ("scikit-learn", "imbalanced-learn", "skops", "joblib", "numpy", "scipy"),
+        _save_sklearn,
+    ),
     Framework("onnx", ("onnx", "onnxruntime"), ("onnx", "onnxruntime"), _save_onnx),
     Framework("pytorch", ("torch", "lightning", "pytorch_lightning"), ("torch", "safetensors", "numpy"), _save_torch),
     PICKLE,

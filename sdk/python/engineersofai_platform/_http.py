@@ -25,6 +25,11 @@ ANSWER_SECONDS = 15.0
 class Unreachable(Exception):
     """No answer, or one that asks to come again later."""
 
+    def __init__(self, message: str, nobody: bool = False) -> None:
+        super().__init__(message)
+        # Not even a connection could be made: nobody is there, rather than slow or out of luck.
+        self.nobody = nobody
+
 
 class Refused(Exception):
     """An answer that will not change by asking again."""
@@ -84,10 +89,11 @@ class Client:
             headers["Idempotency-Key"] = os.urandom(16).hex()
             headers["Content-Length"] = str(len(body) if isinstance(body, bytes) else length or 0)
         while True:
-            reused = self._connection is not None
+            reused = connected = self._connection is not None
             try:
                 connection = self._connection or self._connect()
                 self._connection = connection
+                connected = True
                 try:
                     connection.request(method, self._prefix + path, body=body, headers=headers)
                 except (BrokenPipeError, ConnectionResetError):
@@ -104,7 +110,7 @@ class Client:
                 self.close()
                 # A kept connection may have been closed by the server meanwhile: one fresh try.
                 if not reused or timed_out:
-                    raise Unreachable("timed out" if timed_out else reason(error)) from None
+                    raise Unreachable("timed out" if timed_out else reason(error), nobody=not connected) from None
                 if body is not None and not isinstance(body, bytes):
                     body.seek(0)
 

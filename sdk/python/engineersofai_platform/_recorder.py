@@ -222,7 +222,7 @@ class Recorder:
 def clean_step(step: object) -> Optional[int]:
     """A step as the journal wants it, None where it is not a whole number."""
     try:
-        number = int(step)  # type: ignore[call-overload]
+        number: int = int(step)  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError):
         return None
     return min(max(number, _MINIMUM_STEP), _MAXIMUM_STEP - 1)
@@ -256,6 +256,7 @@ def _not_a_number(key: str, value: object) -> None:
 
 def clean_param(value: object) -> object:
     """A parameter as a JSON scalar: other values are kept as their text."""
+    text: object
     if value is None or isinstance(value, (bool, str)):
         text = value
     elif isinstance(value, int):
@@ -263,7 +264,7 @@ def clean_param(value: object) -> object:
     elif isinstance(value, float):
         return float(value) if value - value == 0.0 else str(value)
     elif hasattr(value, "item") and getattr(value, "shape", None) == ():
-        return clean_param(value.item())
+        text = clean_param(value.item())
     else:
         text = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
     if isinstance(text, str) and len(text) > 4096:

@@ -130,9 +130,5 @@ def _unclosed(folder: str, segments: list[int]) -> Optional[int]:
         # Its first segment has been delivered and deleted, and with it the record of opening.
         opened = True
     run_folder = os.path.dirname(folder)
-    others = [
-        name
-        for name in os.listdir(run_folder)
-        if name.startswith("w-") and name != os.path.basename(folder)
-    ]
+    others = [name for name in os.listdir(run_folder) if name.startswith("w-") and name != os.path.basename(folder)]
     return last if opened and not closed and not others else None

@@ -7,6 +7,7 @@ of its own and neither opens nor closes the run: that is for the code in the ker
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -34,19 +35,20 @@ def main(arguments: Optional[list[str]] = None) -> int:
         return 2
     try:
         import nbclient  # noqa: F401
-        import nbformat
+
+        files = importlib.import_module("nbformat")
     except ImportError as error:
         say(f"running notebooks needs {error.name}; pip install nbclient ipykernel")
         return 1
     try:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = files.read(path, as_version=4)
     except Exception as error:  # nbformat raises many kinds for a file that is no notebook
         say(f"{path!r} is not a notebook: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         return 2
     code = _execute(notebook, path, given.kernel)
     executed = os.path.splitext(path)[0] + ".executed.ipynb"
     try:
-        nbformat.write(notebook, executed)
+        files.write(notebook, executed)
     except OSError as error:
         say(f"cannot write {executed} ({reason(error)})")
         return 1
@@ -71,7 +73,9 @@ def _execute(notebook: Any, path: str, kernel: Optional[str]) -> int:
             _client(notebook, path, "python3").execute()
     except CellExecutionError as error:
         sys.stdout.flush()
-        sys.stderr.write(str(error).rstrip() + "\n")
+        text = str(error).rstrip() + "\n"
+        # Colours are for people at a terminal; a log is searched.
+        sys.stderr.write(text if sys.stderr.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", text))
         return 1
     except DeadKernelError:
         say("the kernel died while a cell ran; the usual cause is memory")
@@ -118,7 +122,7 @@ def _client(notebook: Any, path: str, kernel: str) -> Any:
                     print(text, flush=True)
             return super().process_message(message, cell, cell_index)
 
-    return Streaming(
+    streaming = Streaming(
         notebook,
         timeout=None,
         kernel_name=kernel,
@@ -126,6 +130,7 @@ def _client(notebook: Any, path: str, kernel: str) -> Any:
         on_cell_execute=on_start,
         on_cell_executed=on_executed,
     )
+    return streaming
 
 
 def record(path: str) -> None:
