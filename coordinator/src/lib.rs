@@ -24,8 +24,6 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// Largest blob that may be stored: a model's weights, not a disk image of everything.
-const LARGEST_BLOB_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// Open requests may take so long to finish when the process is asked to stop.
 const STOP_BOUND: Duration = Duration::from_millis(500);
 
@@ -79,6 +77,9 @@ pub enum CoordinatorError {
     /// The tracking store.
     #[error("the tracking store cannot be opened: {0}")]
     Tracking(#[from] coordinator_tracking::TrackingError),
+    /// The artifact store.
+    #[error("the artifact store cannot be opened: {0}")]
+    Blobs(#[from] coordinator_tracking::BlobError),
     /// It could not become ready.
     #[error("the coordinator could not become ready: {0}")]
     Start(String),
@@ -100,28 +101,48 @@ pub struct Coordinator {
 }
 
 /// Starts a coordinator; it answers when this returns.
-pub async fn start(config: CoordinatorConfig, shutdown: CancellationToken) -> Result<Coordinator, CoordinatorError> {
+pub async fn start(
+    config: CoordinatorConfig,
+    shutdown: CancellationToken,
+) -> Result<Coordinator, CoordinatorError> {
     if !config.listen.ip().is_loopback() {
-        return Err(CoordinatorError::NotLoopback { address: config.listen });
+        return Err(CoordinatorError::NotLoopback {
+            address: config.listen,
+        });
     }
     // The port first: when it is taken, nothing else has been touched.
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| CoordinatorError::Listen { address: config.listen, source })?;
-    let address =
-        listener.local_addr().map_err(|source| CoordinatorError::Listen { address: config.listen, source })?;
+    let listener =
+        TcpListener::bind(config.listen)
+            .await
+            .map_err(|source| CoordinatorError::Listen {
+                address: config.listen,
+                source,
+            })?;
+    let address = listener
+        .local_addr()
+        .map_err(|source| CoordinatorError::Listen {
+            address: config.listen,
+            source,
+        })?;
     let folder = &config.data_folder;
     private_folder(folder)?;
     let raft_folder = folder.join("raft");
-    let (driver, thread) = tokio::task::spawn_blocking(move || driver::start(DriverConfig::new(raft_folder)))
-        .await
-        .map_err(|error| CoordinatorError::Start(error.to_string()))??;
+    let (driver, thread) =
+        tokio::task::spawn_blocking(move || driver::start(DriverConfig::new(raft_folder)))
+            .await
+            .map_err(|error| CoordinatorError::Start(error.to_string()))??;
     let tracking = Tracking::open(&folder.join("tracking")).await?;
-    let blobs = BlobStore::open(&folder.join("blobs"), LARGEST_BLOB_BYTES).await?;
-    let admin_token =
-        secrets::ensure_local_token(&driver, &folder.join("admin.token"), &config.local_user, Role::PlatformAdmin)
+    let blobs = BlobStore::open(&folder.join("blobs")).await?;
+    let admin_token = secrets::ensure_local_token(
+        &driver,
+        &folder.join("admin.token"),
+        &config.local_user,
+        Role::PlatformAdmin,
+    )
+    .await?;
+    let agent_token =
+        secrets::ensure_local_token(&driver, &folder.join("agent.token"), "agent", Role::Agent)
             .await?;
-    let agent_token = secrets::ensure_local_token(&driver, &folder.join("agent.token"), "agent", Role::Agent).await?;
     let hub = sessions::Hub::default();
     let loops = leader::start(&driver, &hub, &tracking, config.lease, &shutdown);
     let app = api::App::new(api::Parts {
@@ -141,10 +162,21 @@ pub async fn start(config: CoordinatorConfig, shutdown: CancellationToken) -> Re
     });
     let stopping = shutdown.clone();
     let server = tokio::spawn(async move {
-        axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await }).await
+        axum::serve(listener, router)
+            .with_graceful_shutdown(async move { stopping.cancelled().await })
+            .await
     });
     tracing::info!(%address, "the coordinator serves");
-    Ok(Coordinator { address, admin_token, agent_token, driver, thread: Some(thread), loops, server, shutdown })
+    Ok(Coordinator {
+        address,
+        admin_token,
+        agent_token,
+        driver,
+        thread: Some(thread),
+        loops,
+        server,
+        shutdown,
+    })
 }
 
 impl Coordinator {
@@ -158,7 +190,10 @@ impl Coordinator {
         self.shutdown.cancelled().await;
         while self.loops.join_next().await.is_some() {}
         // Sessions and watches never end by themselves, so the bound is the rule, not the exception.
-        if tokio::time::timeout(STOP_BOUND, &mut self.server).await.is_err() {
+        if tokio::time::timeout(STOP_BOUND, &mut self.server)
+            .await
+            .is_err()
+        {
             self.server.abort();
         }
         let thread = self.thread.take();
@@ -172,7 +207,9 @@ impl Coordinator {
 pub(crate) fn now_us() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+        .map_or(0, |since| {
+            u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+        })
 }
 
 fn private_folder(folder: &Path) -> Result<(), CoordinatorError> {
@@ -181,5 +218,8 @@ fn private_folder(folder: &Path) -> Result<(), CoordinatorError> {
         .recursive(true)
         .mode(0o700)
         .create(folder)
-        .map_err(|source| CoordinatorError::File { path: folder.to_owned(), source })
+        .map_err(|source| CoordinatorError::File {
+            path: folder.to_owned(),
+            source,
+        })
 }

@@ -1,0 +1,410 @@
+//! Between the core's types and the HTTP types. Nothing else in the coordinator knows both.
+
+use super::error::ApiError;
+use crate::sessions::NodeSeen;
+use coordinator_core::model::{
+    Attempt, DeviceGrant, EndKind, LedgerRow, MemberEnd, MemberPhase, Node, NodeCondition, Policy,
+    PoolName, Run, RunOutcome, RunPhase, TagMode, TenantName, Token, WorkloadSpec,
+};
+use coordinator_core::state::{State, run_ledger_rows};
+use platform_proto::http::{
+    AttemptView, DeviceView, GrantView, MemberView, NodeView, PolicyView, QuotaView, RunSpec,
+    RunView, TagRule, TokenView,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a client submitted, in the core's words.
+pub fn spec_from_http(spec: RunSpec) -> Result<WorkloadSpec, ApiError> {
+    Ok(WorkloadSpec {
+        name: spec.name,
+        command: spec.command,
+        source_sha256: spec.source_sha256,
+        requirements_path: spec.requirements_path,
+        working_folder: spec.working_folder,
+        environment: spec.environment,
+        image: spec.image,
+        gpus: spec.gpus,
+        gpu_share_milli: spec.gpu_share_milli,
+        gpu_memory_mib: spec.gpu_memory_mib,
+        gpu_model: spec.gpu_model,
+        nodes: spec.nodes,
+        cpu_milli: spec.cpu_milli,
+        memory_mib: spec.memory_mib,
+        pool: spec.pool.map(|pool| PoolName::new(&pool)).transpose()?,
+        tags: spec.tags,
+        model: spec.model,
+        priority: spec.priority,
+        time_limit_ms: spec.time_limit_ms,
+        retries: spec.retries,
+        tenant: spec
+            .tenant
+            .map(|tenant| TenantName::new(&tenant))
+            .transpose()?,
+    })
+}
+
+/// A spec as clients read it.
+pub fn spec_to_http(spec: &WorkloadSpec) -> RunSpec {
+    RunSpec {
+        name: spec.name.clone(),
+        command: spec.command.clone(),
+        source_sha256: spec.source_sha256.clone(),
+        requirements_path: spec.requirements_path.clone(),
+        working_folder: spec.working_folder.clone(),
+        environment: spec.environment.clone(),
+        image: spec.image.clone(),
+        gpus: spec.gpus,
+        gpu_share_milli: spec.gpu_share_milli,
+        gpu_memory_mib: spec.gpu_memory_mib,
+        gpu_model: spec.gpu_model.clone(),
+        nodes: spec.nodes,
+        cpu_milli: spec.cpu_milli,
+        memory_mib: spec.memory_mib,
+        pool: spec.pool.as_ref().map(ToString::to_string),
+        tags: spec.tags.clone(),
+        model: spec.model.clone(),
+        priority: spec.priority,
+        time_limit_ms: spec.time_limit_ms,
+        retries: spec.retries,
+        tenant: spec.tenant.as_ref().map(ToString::to_string),
+    }
+}
+
+/// One run as clients read it; what it holds is charged until `now_us`.
+pub fn run_view(state: &State, run: &Run, now_us: u64) -> RunView {
+    let rows = run_ledger_rows(run, now_us.max(state.time_us()));
+    let end = run.last_attempt().and_then(|attempt| attempt.end.as_ref());
+    let (mut exit_code, mut client_exit_code, mut ended_us) = (None, None, None);
+    if let RunPhase::Ended { outcome, at_us } = &run.phase {
+        ended_us = Some(*at_us);
+        if let Some(MemberEnd {
+            kind: EndKind::Exited { code },
+            ..
+        }) = end
+        {
+            exit_code = Some(*code);
+        }
+        client_exit_code = Some(client_code(outcome, end));
+    }
+    RunView {
+        id: run.id.to_string(),
+        spec: spec_to_http(&run.spec),
+        tenant: run.tenant.to_string(),
+        user: run.user.to_string(),
+        state: run_state(run).to_owned(),
+        detail: run_detail(run),
+        submitted_us: run.submitted_us,
+        started_us: run.last_attempt().and_then(|attempt| attempt.started_us),
+        ended_us,
+        exit_code,
+        client_exit_code,
+        attempts: run.attempts.iter().map(attempt_view).collect(),
+        cost_micro: rows.iter().map(LedgerRow::cost_micro).sum(),
+        gpu_us: whole_gpu_us(rows.iter().map(LedgerRow::gpu_milli_us).sum()),
+        currency: state.policy().currency.clone(),
+        simulated: rows.iter().any(|row| row.simulated),
+    }
+}
+
+/// GPU-microseconds from thousandths of them.
+pub fn whole_gpu_us(gpu_milli_us: u128) -> u64 {
+    u64::try_from(gpu_milli_us / 1000).unwrap_or(u64::MAX)
+}
+
+/// The state of a run, in one word.
+pub fn run_state(run: &Run) -> &'static str {
+    match &run.phase {
+        RunPhase::Queued => "queued",
+        RunPhase::Active => run.last_attempt().map_or("queued", attempt_state),
+        RunPhase::Ended { outcome, .. } => match outcome {
+            RunOutcome::Succeeded => "succeeded",
+            RunOutcome::Failed => "failed",
+            RunOutcome::Cancelled => "cancelled",
+        },
+    }
+}
+
+fn attempt_state(attempt: &Attempt) -> &'static str {
+    if attempt.is_over() {
+        return "ended";
+    }
+    if attempt.stopping.is_some() {
+        return "stopping";
+    }
+    match attempt.members.iter().map(|member| member.phase).min() {
+        Some(MemberPhase::Assigned) => "assigned",
+        Some(MemberPhase::Preparing) => "preparing",
+        _ => "running",
+    }
+}
+
+fn run_detail(run: &Run) -> Option<String> {
+    match &run.phase {
+        RunPhase::Queued => run
+            .last_attempt()
+            .and_then(|attempt| attempt.end.as_ref())
+            .map(|end| format!("waits again: {}", end_words(end))),
+        RunPhase::Active => run
+            .last_attempt()?
+            .members
+            .iter()
+            .find_map(|member| member.detail.clone()),
+        RunPhase::Ended { outcome, .. } => match (outcome, &run.cancelled) {
+            (RunOutcome::Cancelled, Some(cancelled)) => Some(match &cancelled.reason {
+                Some(reason) => format!("cancelled by {}: {reason}", cancelled.by),
+                None => format!("cancelled by {}", cancelled.by),
+            }),
+            _ => run
+                .last_attempt()
+                .and_then(|attempt| attempt.end.as_ref())
+                .map(end_words),
+        },
+    }
+}
+
+/// How a member ended, in words.
+pub fn end_words(end: &MemberEnd) -> String {
+    let kind = match &end.kind {
+        EndKind::Exited { code } => format!("exited with {code}"),
+        EndKind::Signaled { signal } => format!("killed by signal {signal}"),
+        EndKind::Stopped => "stopped".to_owned(),
+        EndKind::TimeLimit => "ran into its time limit".to_owned(),
+        EndKind::LaunchFailed { node_fault: true } => {
+            "could not be started, by the node's fault".to_owned()
+        }
+        EndKind::LaunchFailed { node_fault: false } => "could not be started".to_owned(),
+        EndKind::Fenced => "stopped by its node, which had lost its lease".to_owned(),
+        EndKind::Lost => "lost".to_owned(),
+        EndKind::OutOfMemory => "ran out of memory".to_owned(),
+    };
+    if end.message.is_empty() {
+        kind
+    } else {
+        format!("{kind}: {}", end.message)
+    }
+}
+
+/// What `platform run` exits with.
+fn client_code(outcome: &RunOutcome, end: Option<&MemberEnd>) -> i32 {
+    match (outcome, end.map(|end| &end.kind)) {
+        (RunOutcome::Succeeded, _) => 0,
+        (RunOutcome::Cancelled, _) | (RunOutcome::Failed, Some(EndKind::Stopped)) => 143,
+        (RunOutcome::Failed, Some(EndKind::Exited { code })) => *code,
+        (RunOutcome::Failed, Some(EndKind::Signaled { signal })) => 128 + signal,
+        (RunOutcome::Failed, Some(EndKind::TimeLimit)) => 124,
+        (RunOutcome::Failed, Some(EndKind::OutOfMemory)) => 137,
+        (RunOutcome::Failed, _) => 125,
+    }
+}
+
+fn attempt_view(attempt: &Attempt) -> AttemptView {
+    AttemptView {
+        number: attempt.number,
+        epoch: attempt.epoch.0,
+        state: attempt_state(attempt).to_owned(),
+        placed_us: attempt.placed_us,
+        started_us: attempt.started_us,
+        ended_us: attempt.ended_us,
+        end: attempt.end.as_ref().map(end_words),
+        members: attempt
+            .members
+            .iter()
+            .map(|member| MemberView {
+                node: member.node.to_string(),
+                state: match member.phase {
+                    MemberPhase::Assigned => "assigned",
+                    MemberPhase::Preparing => "preparing",
+                    MemberPhase::Running => "running",
+                    MemberPhase::Ended => "ended",
+                }
+                .to_owned(),
+                devices: member.devices.iter().map(grant_view).collect(),
+                enforcement: member.enforcement.clone(),
+            })
+            .collect(),
+    }
+}
+
+fn grant_view(grant: &DeviceGrant) -> GrantView {
+    GrantView {
+        device: grant.device.to_string(),
+        index: grant.index,
+        model: grant.model.clone(),
+        share_milli: grant.share_milli,
+        memory_mib: grant.memory_mib,
+        simulated: grant.simulated,
+    }
+}
+
+/// One node as clients read it, with what was last heard of it.
+pub fn node_view(node: &Node, seen: Option<&NodeSeen>) -> NodeView {
+    let description = &node.description;
+    let (state, reason) = match &node.condition {
+        NodeCondition::Ready => ("ready", None),
+        NodeCondition::Cordoned { reason } => ("cordoned", Some(reason.clone())),
+        NodeCondition::Draining { reason, .. } => ("draining", Some(reason.clone())),
+        NodeCondition::Lost => ("lost", Some("not heard past its lease".to_owned())),
+    };
+    let runs =
+        |keys: &mut dyn Iterator<Item = &coordinator_core::model::MemberKey>| -> Vec<String> {
+            keys.map(|key| key.run)
+                .collect::<BTreeSet<_>>()
+                .iter()
+                .map(ToString::to_string)
+                .collect()
+        };
+    NodeView {
+        name: description.name.to_string(),
+        pool: description.pool.to_string(),
+        state: state.to_owned(),
+        reason,
+        devices: description
+            .devices
+            .iter()
+            .zip(&node.devices)
+            .map(|(device, grants)| {
+                let sample = seen.and_then(|seen| seen.samples.get(&*device.id.0));
+                DeviceView {
+                    id: device.id.to_string(),
+                    index: device.index,
+                    model: device.model.clone(),
+                    memory_mib: device.memory_mib,
+                    memory_allocated_mib: grants.memory_mib,
+                    share_allocated_milli: grants.share_milli,
+                    simulated: device.simulated,
+                    runs: runs(&mut grants.holders.keys()),
+                    utilization_percent: sample.and_then(|sample| sample.utilization_percent),
+                    memory_used_mib: sample.and_then(|sample| sample.memory_used_mib),
+                }
+            })
+            .collect(),
+        cpu_milli: description.cpu_milli,
+        cpu_reserved_milli: node.cpu_reserved_milli,
+        memory_mib: description.memory_mib,
+        memory_reserved_mib: node.memory_reserved_mib,
+        runs: runs(&mut node.members.iter()),
+        agent_version: description.agent_version.clone(),
+        runtimes: description.runtimes.iter().cloned().collect(),
+        heard_ago_ms: seen
+            .map(|seen| u64::try_from(seen.heard.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        off_platform: seen.map(|seen| seen.foreign.clone()).unwrap_or_default(),
+        simulated: node.is_simulated(),
+    }
+}
+
+/// A tenant's quota in a pool as clients read it.
+pub fn quota_view(state: &State, tenant: &TenantName, pool: &PoolName) -> QuotaView {
+    let waiting_milli = state
+        .queues()
+        .get(pool)
+        .into_iter()
+        .flatten()
+        .filter_map(|place| state.runs().get(&place.run()))
+        .filter(|run| run.tenant == *tenant)
+        .map(|run| run.spec.gpu_milli())
+        .sum();
+    QuotaView {
+        tenant: tenant.to_string(),
+        pool: pool.to_string(),
+        gpu_milli: state
+            .tenants()
+            .get(tenant)
+            .and_then(|tenant| tenant.quota_milli.get(pool))
+            .copied(),
+        used_milli: state.used_milli(tenant, pool),
+        waiting_milli,
+    }
+}
+
+/// The policy as clients read it.
+pub fn policy_view(policy: &Policy) -> PolicyView {
+    PolicyView {
+        version: policy.version,
+        required_tags: policy
+            .required_tags
+            .iter()
+            .map(|(key, allowed)| {
+                (
+                    key.clone(),
+                    TagRule {
+                        allowed: allowed.clone(),
+                    },
+                )
+            })
+            .collect(),
+        tag_mode: match policy.tag_mode {
+            TagMode::Off => "off",
+            TagMode::Warn => "warn",
+            TagMode::Enforce => "enforce",
+        }
+        .to_owned(),
+        gpu_memory_caps_mib: policy.gpu_memory_caps_mib.clone(),
+        gpu_hour_price_micro: policy.gpu_hour_price_micro.clone(),
+        default_gpu_hour_price_micro: policy.default_gpu_hour_price_micro,
+        currency: policy.currency.clone(),
+    }
+}
+
+/// A policy that a client sent.
+pub fn policy_from_http(view: PolicyView) -> Result<Policy, ApiError> {
+    let tag_mode = match view.tag_mode.as_str() {
+        "off" => TagMode::Off,
+        "warn" => TagMode::Warn,
+        "enforce" => TagMode::Enforce,
+        other => {
+            return Err(
+                ApiError::invalid(format!("tag mode {other:?} is not known"))
+                    .allowed("off, warn, enforce"),
+            );
+        }
+    };
+    Ok(Policy {
+        version: view.version,
+        required_tags: view
+            .required_tags
+            .into_iter()
+            .map(|(key, rule)| (key, rule.allowed))
+            .collect(),
+        tag_mode,
+        gpu_memory_caps_mib: view.gpu_memory_caps_mib,
+        gpu_hour_price_micro: view.gpu_hour_price_micro,
+        default_gpu_hour_price_micro: view.default_gpu_hour_price_micro,
+        currency: view.currency,
+    })
+}
+
+/// A token as clients read it.
+pub fn token_view(token: &Token) -> TokenView {
+    TokenView {
+        id: token.id.clone(),
+        user: token.user.to_string(),
+        tenant: token.tenant.to_string(),
+        role: token.role.as_str().to_owned(),
+        created_us: token.created_us,
+        expires_us: token.expires_us,
+        revoked: token.revoked,
+    }
+}
+
+/// The price of an hour of the whole run: exact when its model is named, else the dearest that fits.
+pub fn price_per_hour_micro(state: &State, spec: &WorkloadSpec) -> u64 {
+    let models: BTreeMap<&str, bool> = state
+        .nodes()
+        .values()
+        .filter(|node| Some(&node.description.pool) == spec.pool.as_ref())
+        .flat_map(|node| &node.description.devices)
+        .filter(|device| {
+            spec.gpu_model
+                .as_ref()
+                .is_none_or(|model| *model == device.model)
+        })
+        .map(|device| (device.model.as_str(), device.simulated))
+        .collect();
+    let dearest = models
+        .keys()
+        .map(|model| state.policy().price_per_gpu_hour_micro(model))
+        .max()
+        .unwrap_or(0);
+    let exact = u128::from(dearest) * u128::from(spec.gpu_milli()) / 1000;
+    u64::try_from(exact).unwrap_or(u64::MAX)
+}

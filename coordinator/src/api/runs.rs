@@ -1,0 +1,285 @@
+//! Runs: submit, list, show, explain, cancel.
+
+use super::auth::Identity;
+use super::error::ApiError;
+use super::{App, convert, idempotency_key};
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::{Extension, Json};
+use coordinator_core::model::{Role, Run, RunId};
+use coordinator_core::policy::{self, Refusal, RefusalKind};
+use coordinator_core::scheduler::{self, Tier};
+use coordinator_core::state::{Command, Event, State as Replicated};
+use platform_proto::http::{
+    CancelRequest, Explanation, RunList, RunView, SubmitRequest, SubmitResponse,
+};
+use serde::Deserialize;
+
+const DEFAULT_PAGE: usize = 50;
+const LARGEST_PAGE: usize = 1_000;
+
+/// Reads `run-17`.
+pub fn run_id(text: &str) -> Result<RunId, ApiError> {
+    text.parse::<RunId>().map_err(ApiError::from)
+}
+
+/// The run, if it exists and the caller may see it. Another tenant's run is not told from none.
+pub fn visible<'a>(
+    state: &'a Replicated,
+    identity: &Identity,
+    id: RunId,
+) -> Result<&'a Run, ApiError> {
+    state
+        .runs()
+        .get(&id)
+        .filter(|run| identity.may_see(&run.tenant))
+        .ok_or_else(|| {
+            Refusal::new(RefusalKind::NotFound, format!("{id} does not exist"))
+                .hint("see the runs with: platform runs list")
+                .into()
+        })
+}
+
+/// POST /v1/runs.
+pub async fn submit(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    headers: HeaderMap,
+    Json(request): Json<SubmitRequest>,
+) -> Result<Json<SubmitResponse>, ApiError> {
+    identity.require(Role::Member)?;
+    let spec = convert::spec_from_http(request.spec)?;
+    if let Some(tenant) = &spec.tenant
+        && *tenant != identity.tenant
+    {
+        identity.require(Role::PlatformAdmin)?;
+    }
+    if let Some(sha256) = spec.source_sha256.as_ref().filter(|_| !request.dry_run)
+        && !app.blobs.exists(sha256).await?
+    {
+        return Err(ApiError::new(
+            axum::http::StatusCode::CONFLICT,
+            "conflict",
+            format!("the package {sha256} is not stored"),
+        )
+        .hint(format!("store it first: PUT /v1/blobs/{sha256}")));
+    }
+    let tenant = spec
+        .tenant
+        .clone()
+        .unwrap_or_else(|| identity.tenant.clone());
+    if request.dry_run {
+        return app.driver.read(|state| {
+            let admitted = policy::resolve(state.surroundings(&tenant)?, spec)?;
+            let waiting = scheduler::explain_spec(state, &admitted.spec, &tenant);
+            let pool = admitted.spec.pool.clone();
+            let ahead = pool
+                .and_then(|pool| state.queues().get(&pool))
+                .map_or(0, |queue| {
+                    queue
+                        .iter()
+                        .filter_map(|place| state.runs().get(&place.run()))
+                        .filter(|run| run.spec.priority >= admitted.spec.priority)
+                        .count() as u64
+                });
+            let starts_now = waiting.tier == Tier::NextPlan && ahead == 0;
+            Ok(Json(SubmitResponse {
+                run: None,
+                spec: convert::spec_to_http(&admitted.spec),
+                defaulted: admitted.defaulted,
+                price_per_hour_micro: convert::price_per_hour_micro(state, &admitted.spec),
+                currency: state.policy().currency.clone(),
+                queue_ahead: ahead,
+                starts_now,
+                waits_because: (!starts_now).then_some(waiting.summary),
+                warnings: admitted.warnings,
+                simulated: is_simulated(state, &admitted.spec),
+            }))
+        });
+    }
+    let command = Command::Submit {
+        spec: Box::new(spec),
+        tenant: identity.tenant.clone(),
+        user: identity.user.clone(),
+    };
+    let events = app
+        .propose(&identity, idempotency_key(&headers)?, command)
+        .await?;
+    metrics::counter!("coordinator_submits_total").increment(1);
+    let (id, warnings) = events
+        .iter()
+        .find_map(|event| match event {
+            Event::RunQueued { run, warnings, .. } => Some((*run, warnings.clone())),
+            _ => None,
+        })
+        .ok_or_else(|| {
+            ApiError::new(
+                axum::http::StatusCode::CONFLICT,
+                "conflict",
+                "this idempotency key was used for another call",
+            )
+            .hint("use a fresh key for each call")
+        })?;
+    tracing::info!(run = %id, user = %identity.user, "submitted");
+    app.driver.read(|state| {
+        let run = visible(state, &identity, id)?;
+        Ok(Json(SubmitResponse {
+            run: Some(convert::run_view(state, run, crate::now_us())),
+            spec: convert::spec_to_http(&run.spec),
+            defaulted: Vec::new(),
+            price_per_hour_micro: convert::price_per_hour_micro(state, &run.spec),
+            currency: state.policy().currency.clone(),
+            queue_ahead: 0,
+            starts_now: false,
+            waits_because: None,
+            warnings,
+            simulated: is_simulated(state, &run.spec),
+        }))
+    })
+}
+
+fn is_simulated(state: &Replicated, spec: &coordinator_core::model::WorkloadSpec) -> bool {
+    spec.gpu_milli() > 0
+        && state
+            .nodes()
+            .values()
+            .any(|node| Some(&node.description.pool) == spec.pool.as_ref() && node.is_simulated())
+}
+
+/// Filters of the list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    state: Option<String>,
+    user: Option<String>,
+    tenant: Option<String>,
+    tag: Option<String>,
+    limit: Option<usize>,
+    before: Option<String>,
+}
+
+/// GET /v1/runs, newest first.
+pub async fn list(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<RunList>, ApiError> {
+    let limit = query.limit.unwrap_or(DEFAULT_PAGE);
+    if limit == 0 || limit > LARGEST_PAGE {
+        return Err(ApiError::invalid(format!("limit {limit} is out of range"))
+            .allowed(format!("1 to {LARGEST_PAGE}")));
+    }
+    let before = query
+        .before
+        .as_deref()
+        .map(run_id)
+        .transpose()?
+        .unwrap_or(RunId(u64::MAX));
+    let tag = match query.tag.as_deref() {
+        Some(text) => Some(text.split_once('=').ok_or_else(|| {
+            ApiError::invalid(format!("tag filter {text:?} is not valid")).allowed("KEY=VALUE")
+        })?),
+        None => None,
+    };
+    Ok(app.driver.read(|state| {
+        let mut runs: Vec<RunView> = Vec::new();
+        let mut next = None;
+        let matching = state
+            .runs()
+            .range(..before)
+            .rev()
+            .map(|(_, run)| run)
+            .filter(|run| {
+                identity.may_see(&run.tenant)
+                    && query
+                        .user
+                        .as_deref()
+                        .is_none_or(|user| run.user.as_str() == user)
+                    && query
+                        .tenant
+                        .as_deref()
+                        .is_none_or(|tenant| run.tenant.as_str() == tenant)
+                    && query
+                        .state
+                        .as_deref()
+                        .is_none_or(|wanted| convert::run_state(run) == wanted)
+                    && tag.is_none_or(|(key, value)| {
+                        run.spec.tags.get(key).is_some_and(|given| given == value)
+                    })
+            });
+        for run in matching {
+            if runs.len() == limit {
+                next = runs.last().map(|last| last.id.clone());
+                break;
+            }
+            runs.push(convert::run_view(state, run, crate::now_us()));
+        }
+        Json(RunList { runs, next })
+    }))
+}
+
+/// GET /v1/runs/{run}.
+pub async fn show(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    Path(run): Path<String>,
+) -> Result<Json<RunView>, ApiError> {
+    let id = run_id(&run)?;
+    app.driver.read(|state| {
+        let run = visible(state, &identity, id)?;
+        Ok(Json(convert::run_view(state, run, crate::now_us())))
+    })
+}
+
+/// GET /v1/runs/{run}/explain.
+pub async fn explain(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    Path(run): Path<String>,
+) -> Result<Json<Explanation>, ApiError> {
+    let id = run_id(&run)?;
+    app.driver.read(|state| {
+        let run = visible(state, &identity, id)?;
+        let waiting = scheduler::explain(state, run);
+        let view = convert::run_view(state, run, crate::now_us());
+        Ok(Json(Explanation {
+            run: view.id,
+            state: view.state,
+            tier: waiting.tier.as_str().to_owned(),
+            summary: match (waiting.tier, view.detail) {
+                (Tier::NotWaiting, Some(detail)) => format!("{}: {detail}", waiting.summary),
+                _ => waiting.summary,
+            },
+            reasons: waiting.reasons,
+            queue_ahead: state.queue_ahead(run).unwrap_or(0),
+            hint: waiting.hint,
+        }))
+    })
+}
+
+/// POST /v1/runs/{run}/cancel.
+pub async fn cancel(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+    Json(request): Json<CancelRequest>,
+) -> Result<Json<RunView>, ApiError> {
+    identity.require(Role::Member)?;
+    let id = run_id(&run)?;
+    let own = app.driver.read(|state| {
+        visible(state, &identity, id)
+            .map(|run| run.user == identity.user && run.tenant == identity.tenant)
+    })?;
+    if !own {
+        identity.require(Role::TenantAdmin)?;
+    }
+    let command = Command::Cancel {
+        run: id,
+        reason: request.reason,
+    };
+    app.propose(&identity, idempotency_key(&headers)?, command)
+        .await?;
+    tracing::info!(run = %id, user = %identity.user, "cancelled");
+    show(State(app), Extension(identity), Path(run)).await
+}

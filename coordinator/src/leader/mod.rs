@@ -1,0 +1,51 @@
+//! What only a leader does: plan, tell agents, expire leases, evict, export.
+//!
+//! Each is a loop of its own that reads the state, proposes, and holds nothing that another leader
+//! would miss.
+
+pub mod dispatch;
+mod exporter;
+mod leases;
+mod planner;
+
+use crate::driver::DriverHandle;
+use crate::sessions::Hub;
+use coordinator_tracking::Tracking;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Actor of what the leader does by itself.
+pub const LEADER: &str = "leader";
+
+/// Starts every loop; they end with `shutdown`.
+pub fn start(
+    driver: &DriverHandle,
+    hub: &Hub,
+    tracking: &Tracking,
+    lease: Duration,
+    shutdown: &CancellationToken,
+) -> JoinSet<()> {
+    let mut loops = JoinSet::new();
+    loops.spawn(until(shutdown.clone(), planner::run(driver.clone())));
+    loops.spawn(until(
+        shutdown.clone(),
+        dispatch::run(driver.clone(), hub.clone()),
+    ));
+    loops.spawn(until(
+        shutdown.clone(),
+        leases::run(driver.clone(), hub.clone(), lease),
+    ));
+    loops.spawn(until(
+        shutdown.clone(),
+        exporter::run(driver.clone(), tracking.clone()),
+    ));
+    loops
+}
+
+async fn until(shutdown: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = work => {}
+    }
+}
