@@ -13,6 +13,7 @@ mod spec;
 mod tests;
 
 use super::{Attempt, LaunchFailure, NodeContext, Progress, Runtime, RuntimeEvent, lost};
+use crate::clock;
 use agent_core::{Assignment, Exit, Key, Observation, Signal};
 use engine::{Engine, Found, Life};
 use futures::future::BoxFuture;
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// Between two questions to an engine that does not answer: it may be restarting.
@@ -240,11 +241,7 @@ impl Shared {
         }
         // Written before the start: a record without a life means "it may have started", never the
         // other way round. The start time is early by the engine's few milliseconds.
-        let record = Record {
-            container: found.id.clone(),
-            started_boottime_us: boottime_us(),
-            started_at_us: wall_us(),
-        };
+        let record = Record::now(&found.id);
         record.write(&attempt.folder)?;
         let answer = self.engine.start(&found.id).await;
         // An answer may be lost while the start was not, so the container itself is asked.
@@ -300,7 +297,7 @@ impl Shared {
     fn end(&self, key: Key, exit: Exit) {
         let seen = Observation::Ended {
             exit,
-            at_us: wall_us(),
+            at_us: clock::now().wall_us,
         };
         let mut known = self.known();
         // Forgotten meanwhile: nobody asks any more.
@@ -401,10 +398,10 @@ impl Shared {
                     exit: lost(format!(
                         "container {name} was gone when the agent came back; someone removed it"
                     )),
-                    at_us: wall_us(),
+                    at_us: clock::now().wall_us,
                 },
                 (Some(found), record) if found.life == Life::Running => {
-                    let record = record.unwrap_or_else(|| Record::late(&found.id));
+                    let record = record.unwrap_or_else(|| Record::now(&found.id));
                     let running = record.running();
                     self.known().insert(
                         key,
@@ -424,7 +421,7 @@ impl Shared {
                     self.drain(&attempt, &found).await;
                     let seen = Observation::Ended {
                         exit: found.exit(attempt.assignment.memory_mib),
-                        at_us: wall_us(),
+                        at_us: clock::now().wall_us,
                     };
                     self.known()
                         .insert(key, Known::Ended { seen: seen.clone() });
@@ -448,7 +445,7 @@ enum Started {
 
 impl Started {
     fn found(found: Found, record: Option<Record>) -> Self {
-        let record = record.unwrap_or_else(|| Record::late(&found.id));
+        let record = record.unwrap_or_else(|| Record::now(&found.id));
         Self::Container { found, record }
     }
 
@@ -472,16 +469,4 @@ fn note(attempt: &Attempt, line: &str) -> Result<(), LaunchFailure> {
 
 fn length(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |about| about.len())
-}
-
-fn wall_us() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(0))
-}
-
-fn boottime_us() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    seconds * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000
 }

@@ -1,7 +1,7 @@
 //! `container.json` in the attempt's folder: written before a container is started, so that a start is
 //! never repeated for a container that someone has removed, and a time limit counts from the true start.
 
-use super::{boottime_us, wall_us};
+use crate::clock;
 use crate::package::storage_failure;
 use crate::runtime::LaunchFailure;
 use agent_core::Observation;
@@ -21,12 +21,13 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// For a container that runs although no record was kept: it counts from now.
-    pub(super) fn late(container: &str) -> Self {
+    /// Of a start that is about to be asked for, or of a container found without its record.
+    pub(super) fn now(container: &str) -> Self {
+        let now = clock::now();
         Self {
             container: container.to_owned(),
-            started_boottime_us: boottime_us(),
-            started_at_us: wall_us(),
+            started_boottime_us: now.boottime_us,
+            started_at_us: now.wall_us,
         }
     }
 

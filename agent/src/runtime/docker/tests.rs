@@ -102,8 +102,9 @@ impl Node {
             }
             Err(failure) => failure.message,
         };
-        // Not by a macro: the test harness would swallow the line.
-        let _ = writeln!(std::io::stderr(), "skipped: docker: {test} ({skipped})");
+        // Not by a macro, or the test harness would swallow the line; on a line of its own, because the
+        // harness may stand in the middle of one.
+        let _ = writeln!(std::io::stderr(), "\nskipped: docker: {test} ({skipped})");
         None
     }
 
