@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from ._errors import PlatformError
 
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 def clean_name(name: str) -> str:
     """A relative path with `/`, checked so that it stays inside the run's folder."""
     parts = [part for part in name.replace(os.sep, "/").split("/") if part not in ("", ".")]
-    if name.startswith("/") or not parts or ".." in parts or "\0" in name:
+    if name.startswith("/") or not parts or ".." in parts or name[1:2] == ":":
         raise PlatformError(
             f"artifact name {name!r} leaves the folder of the run; use a relative path without '..', such as "
             "plots/loss.png"
         )
-    return "/".join(parts)
+    # What a path must not hold on any system that may one day read it.
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\\]", "_", "/".join(parts))
 
 
 def files_of(path: Union[str, os.PathLike[str]], name: Optional[str]) -> Iterator[tuple[str, str]]:
@@ -37,5 +39,5 @@ def files_of(path: Union[str, os.PathLike[str]], name: Optional[str]) -> Iterato
             full = os.path.join(folder, file)
             if os.path.isfile(full):
                 relative = os.path.relpath(full, source).replace(os.sep, "/")
-                found.append((f"{base}/{relative}", full))
+                found.append((clean_name(f"{base}/{relative}"), full))
     return iter(sorted(found))

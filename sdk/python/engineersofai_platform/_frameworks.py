@@ -143,7 +143,7 @@ def _classes(model: Any) -> dict[str, Any]:
 
 def _save_sklearn(model: Any, folder: str) -> dict[str, Any]:
     try:
-        import skops.io  # type: ignore[import-not-found, unused-ignore]
+        import skops.io  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
         skops.io.dump(model, os.path.join(folder, "model.skops"))
         return {"format": "skops", "path": "model.skops", "loads_code": False, **_classes(model)}
@@ -152,7 +152,7 @@ def _save_sklearn(model: Any, folder: str) -> dict[str, Any]:
     except Exception:
         # Not installed, or an object inside that skops does not know.
         _remove(folder, "model.skops")
-    import joblib  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    import joblib  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     joblib.dump(model, os.path.join(folder, "model.joblib"), compress=3)
     return {
@@ -183,7 +183,7 @@ def _save_lightgbm(model: Any, folder: str) -> dict[str, Any]:
 
 
 def _save_torch(model: Any, folder: str) -> dict[str, Any]:
-    import torch  # type: ignore[import-not-found, unused-ignore]
+    import torch  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     # Wrappers of distributed training and of torch.compile hold the module that matters.
     for _ in range(4):
@@ -200,7 +200,7 @@ def _save_torch(model: Any, folder: str) -> dict[str, Any]:
         raise PlatformError(f"{class_name(model)} has no state_dict; pass a torch.nn.Module")
     fields: dict[str, Any] = {}
     try:
-        from safetensors.torch import save_model  # type: ignore[import-not-found, unused-ignore]
+        from safetensors.torch import save_model  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
         save_model(model, os.path.join(folder, "model.safetensors"))
         fields.update(format="safetensors", path="model.safetensors", loads_code=False)
@@ -271,7 +271,7 @@ def _save_onnx(model: Any, folder: str) -> dict[str, Any]:
         with open(path, "wb") as file:
             file.write(content)
     else:
-        import onnx  # type: ignore[import-not-found, unused-ignore]
+        import onnx  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
         onnx.save(model, path, save_as_external_data=True, location="model.onnx.weights")
     return {"format": "onnx", "path": "model.onnx", "loads_code": False}
@@ -331,9 +331,14 @@ FRAMEWORKS = (
         ("transformers", "peft", "diffusers", "sentence-transformers", "tokenizers", "safetensors", "torch"),
         _save_transformers,
     ),
-    Framework("tensorflow", ("keras", "tensorflow", "tf_keras"), ("tensorflow", "keras", "numpy"), _save_tensorflow),
+    Framework(
+        "tensorflow",
+        ("keras", "tensorflow", "tf_keras"),
+        ("tensorflow", "tensorflow-cpu", "keras", "numpy"),
+        _save_tensorflow,
+    ),
     Framework("lightgbm", ("lightgbm",), ("lightgbm", "numpy", "scipy"), _save_lightgbm),
-    Framework("xgboost", ("xgboost",), ("xgboost", "numpy", "scipy"), _save_xgboost),
+    Framework("xgboost", ("xgboost",), ("xgboost", "xgboost-cpu", "numpy", "scipy"), _save_xgboost),
     Framework(
         "sklearn",
         ("sklearn", "imblearn"),

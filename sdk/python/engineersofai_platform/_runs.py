@@ -140,14 +140,15 @@ class Run:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Keeps parameters; values other than text, numbers, booleans and None are kept as text."""
-        from ._recorder import clean_param
+        from ._recorder import batches, clean_key, clean_param
 
         try:
-            cleaned = {str(key): clean_param(value) for key, value in params.items()}
+            cleaned = {clean_key(key): clean_param(value) for key, value in params.items()}
         except Exception as error:
             say(f"log_params skipped {type(params).__name__}: {error}; pass a mapping", once="log_params")
             return
-        self._record_now("params", params=cleaned)
+        for part in batches(cleaned):
+            self._record_now("params", params=part)
 
     def log_param(self, key: str, value: Any) -> None:
         """Keeps one parameter."""
@@ -155,12 +156,15 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Adds or changes tags."""
+        from ._recorder import batches
+
         try:
-            cleaned = {str(key): str(value) for key, value in tags.items()}
+            cleaned = _clean_tags(tags)
         except Exception as error:
             say(f"set_tags skipped {type(tags).__name__}: {error}; pass a mapping", once="set_tags")
             return
-        self._record_now("tags", tags=cleaned)
+        for part in batches(cleaned):
+            self._record_now("tags", tags=part)
 
     def log_artifact(self, path: Union[str, os.PathLike[str]], name: Optional[str] = None) -> None:
         """Keeps a file, or every file of a folder, as it is now.
@@ -265,7 +269,7 @@ class Run:
         self._recorder.record_now(
             "open",
             name=self.name,
-            tags={str(key): str(value) for key, value in tags.items()},
+            tags=_clean_tags(tags),
             parent=self.parent,
             started_us=_now_ns() // 1000,
             context=_context(),
@@ -529,6 +533,12 @@ def _clean_metrics(metrics: Mapping[Any, Any]) -> dict[str, float]:
     from ._recorder import clean_metrics
 
     return clean_metrics(metrics)
+
+
+def _clean_tags(tags: Mapping[Any, Any]) -> dict[str, str]:
+    from ._recorder import clean_key, clean_text
+
+    return {clean_key(key): clean_text(str(value)) for key, value in tags.items()}
 
 
 def _clean_step(step: Any) -> Optional[int]:

@@ -125,7 +125,7 @@ class Shipment:
         self._conflicts += 1
         named = refusal.body.get("watermark")
         if not isinstance(named, int):
-            found = re.search(r"watermark\D{0,20}(\d+)", json.dumps(refusal.body))
+            found = re.search(r"(?:watermark|does not follow)\D{0,20}(\d+)", json.dumps(refusal.body))
             named = int(found.group(1)) if found else 0
         if self._conflicts > 5:
             raise refusal

@@ -167,6 +167,7 @@ def test_bad_values_are_skipped_and_said_once_and_training_goes_on(script, store
             run.log_metrics({"good": 2}, step="seven")
             run.log_metrics({"good": 3}, step=7.0)
             run.log_metrics({3: True})
+            run.log_metrics({"": 1.0, "line\\nbreak": 1.0, "long" * 100: 1.0})
             run.log_metrics({})
             run.log_progress("a", None)
             run.log_params(7)
@@ -175,7 +176,8 @@ def test_bad_values_are_skipped_and_said_once_and_training_goes_on(script, store
         """,
         **online,
     )
-    assert store.series() == {"good": [(0, 1.0), (1, 1.0), (2, 1.0), (3, 2.0), (7, 3.0)], "3": [(0, 1.0)]}
+    odd = {"?": [(0, 1.0)], "line?break": [(0, 1.0)], ("long" * 100)[:250]: [(0, 1.0)]}
+    assert store.series() == {"good": [(0, 1.0), (1, 1.0), (2, 1.0), (3, 2.0), (7, 3.0)], "3": [(0, 1.0)], **odd}
     for key in ("text", "none", "list", "strange", "huge"):
         assert err.count(f"metric '{key}' skipped") == 1
     assert err.count("is closed") == 1
