@@ -301,7 +301,12 @@ impl World {
     }
 
     /// A report about one member of the last attempt, in its epoch, from its node.
-    pub fn report_of(&self, run: RunId, member: u32, phase: MemberPhase) -> (NodeName, MemberReport) {
+    pub fn report_of(
+        &self,
+        run: RunId,
+        member: u32,
+        phase: MemberPhase,
+    ) -> (NodeName, MemberReport) {
         let attempt = self.attempt(run);
         let report = MemberReport {
             key: MemberKey {

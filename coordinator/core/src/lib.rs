@@ -7,6 +7,10 @@
 //! Architecture invariant: `scheduler -> state -> policy -> model`; the scheduler only reads state,
 //! and nothing here imports another of our crates.
 
+#[cfg(test)]
+extern crate self as coordinator_core;
+#[cfg(test)]
+mod fixtures;
 pub mod model;
 pub mod policy;
 pub mod scheduler;

@@ -13,7 +13,7 @@ pub fn gpu_milli_us(share_milli: u32, start_us: u64, end_us: u64) -> u128 {
 
 /// Cost of `gpu_milli_us` at a price for each GPU-hour, in millionths of the currency, rounded down.
 pub fn cost_micro(gpu_milli_us: u128, price_per_gpu_hour_micro: u64) -> u64 {
-    let exact = gpu_milli_us * u128::from(price_per_gpu_hour_micro)
+    let exact = gpu_milli_us.saturating_mul(u128::from(price_per_gpu_hour_micro))
         / (u128::from(WHOLE_DEVICE_MILLI) * u128::from(HOUR_US));
     u64::try_from(exact).unwrap_or(u64::MAX)
 }

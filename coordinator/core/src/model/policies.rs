@@ -1,6 +1,6 @@
 //! What a platform team sets: tenants, quotas, pools, tokens, and the policy of cost tags and prices.
 
-use super::{PoolName, TenantName, UserName};
+use super::{MemberDemand, PoolName, TenantName, UserName, WorkloadSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -86,6 +86,18 @@ impl Policy {
             .get(device_model)
             .copied()
             .unwrap_or(self.default_gpu_hour_price_micro)
+    }
+
+    /// The demand of each member of a resolved spec, under the caps in force now: a device that
+    /// joined, or a cap that was lowered, after the run was admitted gives it no more (I13).
+    pub fn demand(&self, spec: &WorkloadSpec) -> MemberDemand {
+        MemberDemand {
+            gpu_memory_ceiling_mib: spec
+                .model
+                .as_ref()
+                .and_then(|model| self.gpu_memory_cap_mib(model)),
+            ..spec.demand()
+        }
     }
 
     /// The most device memory a model may be given: its own line, else the longest `prefix*`.

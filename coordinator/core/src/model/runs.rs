@@ -217,6 +217,13 @@ impl Run {
         self.attempts.last()
     }
 
+    /// Number that its next attempt will have.
+    pub fn next_attempt(&self) -> u32 {
+        u32::try_from(self.attempts.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1)
+    }
+
     /// The attempt with this number.
     pub fn attempt(&self, number: u32) -> Option<&Attempt> {
         self.attempts.get((number as usize).checked_sub(1)?)

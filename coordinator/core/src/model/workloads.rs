@@ -53,7 +53,7 @@ pub struct WorkloadSpec {
 }
 
 /// What one member needs of one node, read off a resolved spec.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MemberDemand {
     /// Devices.
     pub devices: u32,
@@ -61,6 +61,8 @@ pub struct MemberDemand {
     pub share_milli: u32,
     /// Memory on each device; absent: in proportion to the share.
     pub gpu_memory_mib: Option<u64>,
+    /// The most memory that the policy lets its model have of each device.
+    pub gpu_memory_ceiling_mib: Option<u64>,
     /// Device model, any when absent.
     pub gpu_model: Option<String>,
     /// Reserved CPU.
@@ -73,11 +75,13 @@ pub struct MemberDemand {
 
 impl MemberDemand {
     /// Memory this demand takes of a device with `device_memory_mib`: what was asked, else the
-    /// share's proportion.
+    /// share's proportion, and never more than the policy lets its model have.
     pub fn memory_on(&self, device_memory_mib: u64) -> u64 {
-        self.gpu_memory_mib.unwrap_or(
-            device_memory_mib * u64::from(self.share_milli) / u64::from(super::WHOLE_DEVICE_MILLI),
-        )
+        let proportion = u128::from(device_memory_mib) * u128::from(self.share_milli)
+            / u128::from(super::WHOLE_DEVICE_MILLI);
+        self.gpu_memory_mib
+            .unwrap_or_else(|| u64::try_from(proportion).unwrap_or(u64::MAX))
+            .min(self.gpu_memory_ceiling_mib.unwrap_or(u64::MAX))
     }
 
     /// Thousandths of devices this member holds when placed.
@@ -87,7 +91,8 @@ impl MemberDemand {
 }
 
 impl WorkloadSpec {
-    /// The demand of each member. Meaningful on a resolved spec.
+    /// The demand of each member, on a resolved spec, without what the policy has to say: where
+    /// devices are given out, ask [`super::Policy::demand`].
     pub fn demand(&self) -> MemberDemand {
         let (devices, share_milli) = match self.gpu_share_milli {
             Some(share) => (1, share),
@@ -97,6 +102,7 @@ impl WorkloadSpec {
             devices,
             share_milli,
             gpu_memory_mib: self.gpu_memory_mib,
+            gpu_memory_ceiling_mib: None,
             gpu_model: self.gpu_model.clone(),
             cpu_milli: self.cpu_milli.unwrap_or(0),
             memory_mib: self.memory_mib.unwrap_or(0),
@@ -110,6 +116,8 @@ impl WorkloadSpec {
 
     /// Thousandths of devices the whole gang holds when placed.
     pub fn gpu_milli(&self) -> u64 {
-        self.demand().gpu_milli() * u64::from(self.nodes)
+        self.demand()
+            .gpu_milli()
+            .saturating_mul(u64::from(self.nodes))
     }
 }

@@ -98,7 +98,7 @@ fn fits(
             return Err(Shortfall::Devices);
         }
     }
-    if cpu_reserved_milli + demand.cpu_milli > description.cpu_milli {
+    if cpu_reserved_milli.saturating_add(demand.cpu_milli) > description.cpu_milli {
         return Err(Shortfall::Cpu);
     }
     if memory_reserved_mib.saturating_add(demand.memory_mib) > description.memory_mib {
@@ -112,12 +112,12 @@ pub fn check_ever_fits(
     pool: &PoolName,
     nodes: &[&Node],
     spec: &WorkloadSpec,
+    demand: &MemberDemand,
 ) -> Result<(), Refusal> {
-    let demand = spec.demand();
     let mut fitting = 0_u32;
     let mut worst: Vec<Shortfall> = Vec::new();
     for node in nodes {
-        match fits_empty(node, &demand) {
+        match fits_empty(node, demand) {
             Ok(()) => fitting += 1,
             Err(shortfall) => worst.push(shortfall),
         }

@@ -124,7 +124,7 @@ pub fn resolve(around: Surroundings<'_>, spec: WorkloadSpec) -> Result<Admitted,
     }
     warnings.extend(tags::check(around.policy, &spec)?);
     resolve_memory_cap(around.policy, &nodes, &mut spec, &mut defaulted)?;
-    fit::check_ever_fits(&pool, &nodes, &spec)?;
+    fit::check_ever_fits(&pool, &nodes, &spec, &around.policy.demand(&spec))?;
     check_quota(around.tenant, &pool, &spec)?;
     Ok(Admitted {
         spec,
@@ -181,7 +181,21 @@ fn check_form(spec: &WorkloadSpec) -> Result<(), Refusal> {
             "argument {argument:?} holds a NUL byte"
         )));
     }
-    let bytes = spec.command.iter().map(String::len).sum::<usize>()
+    let bytes = spec
+        .command
+        .iter()
+        .map(|argument| argument.len() + 1)
+        .sum::<usize>()
+        + [
+            &spec.requirements_path,
+            &spec.working_folder,
+            &spec.image,
+            &spec.gpu_model,
+        ]
+        .into_iter()
+        .flatten()
+        .map(String::len)
+        .sum::<usize>()
         + spec
             .environment
             .iter()
@@ -194,7 +208,7 @@ fn check_form(spec: &WorkloadSpec) -> Result<(), Refusal> {
             .sum::<usize>();
     if bytes > MOST_SPEC_BYTES {
         return Err(
-            Refusal::invalid(format!("command, environment and tags take {bytes} bytes"))
+            Refusal::invalid(format!("the specification takes {bytes} bytes"))
                 .allowed(format!("at most {MOST_SPEC_BYTES} bytes"))
                 .hint("put large values in a file of the working folder"),
         );
@@ -218,6 +232,14 @@ fn check_form(spec: &WorkloadSpec) -> Result<(), Refusal> {
             ))
             .allowed("any name that does not begin with PLATFORM_"));
         }
+    }
+    if let Some(image) = &spec.image
+        && (image.is_empty()
+            || image.starts_with('-')
+            || image.chars().any(|c| c.is_control() || c.is_whitespace()))
+    {
+        return Err(Refusal::invalid(format!("image {image:?} is not valid"))
+            .allowed("an image reference without blanks, as in registry/name:tag"));
     }
     if spec.gpus.is_some() && spec.gpu_share_milli.is_some() {
         return Err(
@@ -246,7 +268,7 @@ fn check_form(spec: &WorkloadSpec) -> Result<(), Refusal> {
                 .allowed(format!("0 to {MOST_RETRIES}")),
         );
     }
-    if spec.priority.abs() > PRIORITY_BOUND {
+    if !(-PRIORITY_BOUND..=PRIORITY_BOUND).contains(&spec.priority) {
         return Err(
             Refusal::invalid(format!("priority {} is out of range", spec.priority))
                 .allowed(format!("-{PRIORITY_BOUND} to {PRIORITY_BOUND}")),
@@ -388,6 +410,12 @@ fn resolve_memory_cap(
             let dearest = nodes
                 .iter()
                 .flat_map(|node| &node.description.devices)
+                .filter(|device| {
+                    demand
+                        .gpu_model
+                        .as_ref()
+                        .is_none_or(|model| *model == device.model)
+                })
                 .map(|device| demand.memory_on(device.memory_mib))
                 .max()
                 .unwrap_or(0);

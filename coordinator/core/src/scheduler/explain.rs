@@ -71,7 +71,7 @@ pub fn explain_spec(state: &State, spec: &WorkloadSpec, tenant: &TenantName) -> 
         .tenants()
         .get(tenant)
         .and_then(|tenant| tenant.quota_milli.get(&pool))
-        && used + asked > *quota
+        && used.saturating_add(asked) > *quota
     {
         return Waiting {
             tier: Tier::OverQuota,
@@ -87,7 +87,7 @@ pub fn explain_spec(state: &State, spec: &WorkloadSpec, tenant: &TenantName) -> 
             )),
         };
     }
-    let demand = spec.demand();
+    let demand = state.policy().demand(spec);
     let mut counts: BTreeMap<Shortfall, usize> = BTreeMap::new();
     let (mut total, mut fitting) = (0_usize, 0_usize);
     for node in state

@@ -68,7 +68,7 @@ impl Free<'_> {
     fn choose(&self, demand: &MemberDemand) -> Option<(Vec<usize>, u64)> {
         let description = &self.node.description;
         if !description.runtimes.contains(demand.runtime)
-            || self.cpu_reserved_milli + demand.cpu_milli > description.cpu_milli
+            || self.cpu_reserved_milli.saturating_add(demand.cpu_milli) > description.cpu_milli
             || self.memory_reserved_mib.saturating_add(demand.memory_mib) > description.memory_mib
         {
             return None;

@@ -71,3 +71,17 @@ pub enum Event {
         through: u64,
     },
 }
+
+impl Event {
+    /// Whether it tells of a change that the audit must name. Refusals, stale reports and what has
+    /// left the outbox are not.
+    pub fn is_change(&self) -> bool {
+        !matches!(
+            self,
+            Self::Rejected { .. }
+                | Self::PlacementRefused { .. }
+                | Self::StaleReport { .. }
+                | Self::OutboxAcknowledged { .. }
+        )
+    }
+}

@@ -45,12 +45,22 @@ impl State {
                     });
                 }
             }
-            if node.cpu_reserved_milli > node.description.cpu_milli
-                || node.memory_reserved_mib > node.description.memory_mib
-            {
+            // Not compared with capacity: a node may come back smaller than what it holds, and then
+            // takes nothing more until that has ended.
+            let reserved = node
+                .members
+                .iter()
+                .filter_map(|key| {
+                    let attempt = self.runs.get(&key.run)?.attempt(key.attempt)?;
+                    attempt.members.get(key.member as usize)
+                })
+                .fold((0, 0), |(cpu, memory), member| {
+                    (cpu + member.cpu_milli, memory + member.memory_mib)
+                });
+            if reserved != (node.cpu_reserved_milli, node.memory_reserved_mib) {
                 violations.push(Violation {
                     invariant: "I1",
-                    seen: format!("{name}: CPU or memory over capacity"),
+                    seen: format!("{name}: CPU or memory reserved is not what members hold"),
                 });
             }
         }

@@ -132,8 +132,7 @@ impl State {
         match self.dispatch(entry) {
             Err(refusal) => vec![Event::Rejected { refusal }],
             Ok(events) => {
-                if !matches!(entry.command, Command::AcknowledgeOutbox { .. }) && !events.is_empty()
-                {
+                if events.iter().any(Event::is_change) {
                     self.audit(entry, &events);
                 }
                 if let Some(key) = key {
@@ -181,7 +180,7 @@ impl State {
 
     fn forget_old_answers(&mut self) {
         while let Some((at_us, _)) = self.answered_order.front()
-            && at_us + IDEMPOTENCY_WINDOW_US < self.time_us
+            && at_us.saturating_add(IDEMPOTENCY_WINDOW_US) < self.time_us
         {
             if let Some((_, key)) = self.answered_order.pop_front() {
                 self.answered.remove(&key);

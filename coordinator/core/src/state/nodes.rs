@@ -2,10 +2,16 @@
 
 use super::{Event, Outcome, State};
 use crate::model::{
-    DeviceGrants, EndKind, MemberEnd, MemberKey, Node, NodeCondition, NodeDescription, NodeName,
-    Pool, StopReason,
+    DeviceGrants, DeviceId, EndKind, MemberEnd, MemberKey, Node, NodeCondition, NodeDescription,
+    NodeName, Pool, StopReason,
 };
 use crate::policy::{Refusal, RefusalKind};
+
+/// Thousandths of CPU or MiB that a node may claim: far above any machine, and far enough below
+/// 2^64 that no sum over a cluster overflows.
+const MOST_CAPACITY: u64 = 1 << 40;
+/// Devices that a node may claim: eight GPUs of seven slices each, with room.
+const MOST_DEVICES: usize = 1024;
 
 impl State {
     pub(super) fn register_node(&mut self, description: &NodeDescription) -> Outcome {
@@ -21,6 +27,20 @@ impl State {
                 "node {name} names device {} twice",
                 pair[0]
             )));
+        }
+        let largest = description
+            .devices
+            .iter()
+            .map(|device| device.memory_mib)
+            .chain([description.cpu_milli, description.memory_mib])
+            .max()
+            .unwrap_or(0);
+        if largest > MOST_CAPACITY || description.devices.len() > MOST_DEVICES {
+            return Err(Refusal::invalid(format!(
+                "node {name} says that it has {} devices, and {largest} of a resource",
+                description.devices.len()
+            ))
+            .allowed(format!("up to {MOST_DEVICES} devices and {MOST_CAPACITY}")));
         }
         self.pools
             .entry(description.pool.clone())
@@ -40,7 +60,7 @@ impl State {
         let gone: Vec<MemberKey> = node
             .members
             .iter()
-            .filter(|key| rebooted || self.holds_device_not_in(**key, &name, description))
+            .filter(|key| rebooted || self.holds_device_not_in(**key, node, description))
             .copied()
             .collect();
         let message = if rebooted {
@@ -80,22 +100,31 @@ impl State {
         Ok(events)
     }
 
+    /// Whether a member holds something of a device that is gone, or that has become too small for
+    /// what was granted of it.
     fn holds_device_not_in(
         &self,
         key: MemberKey,
-        node: &NodeName,
+        node: &Node,
         description: &NodeDescription,
     ) -> bool {
+        let granted_mib = |id: &DeviceId| {
+            node.description
+                .devices
+                .iter()
+                .zip(&node.devices)
+                .find(|(device, _)| device.id == *id)
+                .map_or(0, |(_, grants)| grants.memory_mib)
+        };
         self.runs
             .get(&key.run)
             .and_then(|run| run.attempt(key.attempt)?.members.get(key.member as usize))
-            .filter(|member| member.node == *node)
+            .filter(|member| member.node == node.description.name)
             .is_some_and(|member| {
                 member.devices.iter().any(|grant| {
-                    !description
-                        .devices
-                        .iter()
-                        .any(|device| device.id == grant.device)
+                    !description.devices.iter().any(|device| {
+                        device.id == grant.device && granted_mib(&device.id) <= device.memory_mib
+                    })
                 })
             })
     }
@@ -134,6 +163,13 @@ impl State {
 
     pub(super) fn uncordon(&mut self, name: &NodeName) -> Outcome {
         let node = self.node_mut(name)?;
+        if node.condition == NodeCondition::Lost {
+            return Err(
+                Refusal::new(RefusalKind::Conflict, format!("node {name} is lost")).hint(
+                    "it takes runs again once its agent is heard: start platform agent there",
+                ),
+            );
+        }
         node.condition = NodeCondition::Ready;
         node.launch_failures = 0;
         Ok(vec![Event::NodeChanged { node: name.clone() }])

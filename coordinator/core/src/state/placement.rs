@@ -30,9 +30,7 @@ impl State {
         if run.phase != RunPhase::Queued {
             return Err("the run does not wait".to_owned());
         }
-        let number = u32::try_from(run.attempts.len())
-            .unwrap_or(u32::MAX)
-            .saturating_add(1);
+        let number = run.next_attempt();
         if placement.attempt != number {
             return Err(format!(
                 "attempt {} is planned, and the next is {number}",
@@ -60,7 +58,7 @@ impl State {
         {
             return Err("the tenant's quota is used up".to_owned());
         }
-        let demand = spec.demand();
+        let demand = self.policy.demand(&spec);
         let distinct: BTreeSet<_> = placement
             .members
             .iter()

@@ -1,7 +1,7 @@
 //! What agents say of their members. An older epoch can write nothing.
 
 use super::{Event, MemberReport, State};
-use crate::model::{EndKind, MemberEnd, MemberPhase, NodeCondition, NodeName};
+use crate::model::{EndKind, Member, MemberEnd, MemberPhase, NodeCondition, NodeName};
 
 /// Launches in a row that may fail by a node's own fault before it is cordoned: one node with a full
 /// disk must not swallow the queue.
@@ -44,7 +44,8 @@ impl State {
         if member.phase == MemberPhase::Ended {
             return Vec::new();
         }
-        if report.enforcement.is_some() {
+        let told_more = report.enforcement.is_some() && report.enforcement != member.enforcement;
+        if told_more {
             member.enforcement.clone_from(&report.enforcement);
         }
         if report.phase == MemberPhase::Ended {
@@ -53,24 +54,30 @@ impl State {
                 message: "the node said it ended, and not how".to_owned(),
             });
             // A member whose start and end arrive in one report has run all the same.
-            if matches!(end.kind, EndKind::Exited { .. }) && attempt.started_us.is_none() {
+            let others = (0_u32..)
+                .zip(&attempt.members)
+                .filter(|(rank, _)| *rank != key.member);
+            if attempt.started_us.is_none()
+                && has_run(&end)
+                && others.map(|(_, member)| member).all(has_begun)
+            {
                 attempt.started_us = Some(time_us);
             }
             let mut events = self.count_launch(node, &end);
             events.extend(self.release(key, end));
             return events;
         }
-        if report.phase <= member.phase && report.detail == member.detail {
+        // A report that was overtaken by a later one says nothing new.
+        let moved = report.phase > member.phase
+            || (report.phase == member.phase && report.detail != member.detail);
+        if !moved && !told_more {
             return Vec::new();
         }
-        member.phase = member.phase.max(report.phase);
-        member.detail.clone_from(&report.detail);
-        if attempt.started_us.is_none()
-            && attempt
-                .members
-                .iter()
-                .all(|member| member.phase >= MemberPhase::Running)
-        {
+        if moved {
+            member.phase = report.phase;
+            member.detail.clone_from(&report.detail);
+        }
+        if attempt.started_us.is_none() && attempt.members.iter().all(has_begun) {
             attempt.started_us = Some(time_us);
         }
         if report.phase == MemberPhase::Running
@@ -107,4 +114,19 @@ impl State {
         }
         Vec::new()
     }
+}
+
+/// Whether a member that ended so had begun to run.
+fn has_run(end: &MemberEnd) -> bool {
+    matches!(
+        end.kind,
+        EndKind::Exited { .. }
+            | EndKind::Signaled { .. }
+            | EndKind::TimeLimit
+            | EndKind::OutOfMemory
+    )
+}
+
+fn has_begun(member: &Member) -> bool {
+    member.phase == MemberPhase::Running || member.end.as_ref().is_some_and(has_run)
 }

@@ -128,11 +128,13 @@ impl State {
             Some(RunOutcome::Cancelled)
         } else if end.kind.is_success() {
             Some(RunOutcome::Succeeded)
-        } else if end.kind.is_loss() {
+        } else if stopping == Some(StopReason::Evicted) {
+            // Whatever its members said after the stop: an operator ended it, not the user.
+            None
+        } else if end.kind.is_loss() || end.kind == EndKind::Stopped {
+            // A stop that neither the user nor an operator asked for is the platform's too.
             run.losses += 1;
             (run.losses > MOST_LOSSES).then_some(RunOutcome::Failed)
-        } else if end.kind == EndKind::Stopped && stopping == Some(StopReason::Evicted) {
-            None
         } else {
             run.failures += 1;
             (run.failures > run.spec.retries).then_some(RunOutcome::Failed)
@@ -160,8 +162,9 @@ impl State {
     }
 }
 
-/// How an attempt ended, from its members: a failure of the user's own making first, for it explains
-/// why the others were stopped; then a loss; then a stop; else success.
+/// How an attempt ended, from its members: a loss first, for the members that it leaves behind fail
+/// on their broken connections, often before the loss itself is known; then a failure of the user's
+/// own making, for it explains why the others were stopped; then a stop; else success.
 fn attempt_end(attempt: &Attempt) -> MemberEnd {
     let ends = || {
         attempt
@@ -170,8 +173,8 @@ fn attempt_end(attempt: &Attempt) -> MemberEnd {
             .filter_map(|member| member.end.as_ref())
     };
     ends()
-        .find(|end| !end.kind.is_success() && !end.kind.is_loss() && end.kind != EndKind::Stopped)
-        .or_else(|| ends().find(|end| end.kind.is_loss()))
+        .find(|end| end.kind.is_loss())
+        .or_else(|| ends().find(|end| !end.kind.is_success() && end.kind != EndKind::Stopped))
         .or_else(|| ends().find(|end| !end.kind.is_success()))
         .cloned()
         .unwrap_or(MemberEnd {

@@ -1,1 +1,9 @@
+//! Table tests of [`super::State::apply`], by what they tell of.
 
+mod admission;
+mod books;
+mod ends;
+mod nodes;
+mod placement;
+mod reports;
+mod settings;
