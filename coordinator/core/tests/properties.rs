@@ -1,0 +1,535 @@
+//! Random histories, valid and not: whatever is asked in whatever order, the invariants hold, the
+//! ledger is the integral of allocation, replay gives the same state, and everything comes to an end.
+
+#[path = "../src/fixtures.rs"]
+#[allow(dead_code, reason = "the table tests use the rest")]
+mod fixtures;
+
+use coordinator_core::model::*;
+use coordinator_core::scheduler::plan;
+use coordinator_core::state::{Command, Entry, Event, State};
+use fixtures::*;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const NODES: [(&str, &str, &str); 4] = [
+    ("node-1", "default", "2xA100-80G"),
+    ("node-2", "default", "2xA100-80G,T4-16G"),
+    ("node-3", "default", "T4-16G"),
+    ("node-4", "gold", "2xH100-80G"),
+];
+const TENANTS: [&str; 3] = ["default", "nlp", "vision"];
+
+/// One step of a history. Numbers choose among what is there when the step is taken.
+#[derive(Debug, Clone)]
+enum Step {
+    Submit(Box<WorkloadSpec>, Option<u8>),
+    Plan,
+    PlaceAnywhere(u8, u8, u8),
+    Progress(u8, MemberPhase),
+    End(u8, EndKind),
+    Stale(u8),
+    Cancel(u8),
+    Lose(u8),
+    Register(u8, Change),
+    Cordon(u8),
+    Uncordon(u8),
+    Drain(u8, u16),
+    Evict(u8),
+    Quota(u8, Option<u16>),
+    Cap(Option<u32>),
+    Acknowledge(u8),
+}
+
+/// What is different when a node registers again.
+#[derive(Debug, Clone)]
+enum Change {
+    Nothing,
+    Reboot,
+    OneDeviceLess,
+    SmallerDevice,
+    LessMemory,
+}
+
+fn specs() -> impl Strategy<Value = WorkloadSpec> {
+    let devices = prop_oneof![
+        3 => (0_u32..4).prop_map(gpus),
+        2 => (1_u32..1_001).prop_map(share),
+        1 => Just(spec()),
+    ];
+    (
+        devices,
+        prop_oneof![4 => Just(1_u32), 2 => Just(2), 1 => Just(3)],
+        proptest::option::weighted(0.2, 1_u64..90_000),
+        proptest::option::weighted(0.3, prop_oneof![Just("A100-80G"), Just("T4-16G")]),
+        proptest::option::weighted(
+            0.3,
+            prop_oneof![Just("default"), Just("gold"), Just("none")],
+        ),
+        proptest::option::weighted(0.3, 0_u64..80_000),
+        (-2_i32..3, 0_u32..3, any::<bool>(), 0_usize..4),
+    )
+        .prop_map(
+            |(spec, nodes, memory, model, pool, cpu, (priority, retries, for_model, tenant))| {
+                WorkloadSpec {
+                    nodes,
+                    gpu_memory_mib: memory,
+                    gpu_model: model.map(str::to_owned),
+                    pool: pool.map(pool_name),
+                    cpu_milli: cpu,
+                    memory_mib: cpu,
+                    priority,
+                    retries,
+                    model: for_model.then(|| "bert".to_owned()),
+                    tenant: TENANTS.get(tenant).copied().map(tenant_name),
+                    ..spec
+                }
+            },
+        )
+}
+
+fn ends() -> impl Strategy<Value = EndKind> {
+    prop_oneof![
+        4 => Just(EndKind::Exited { code: 0 }),
+        2 => Just(EndKind::Exited { code: 1 }),
+        1 => Just(EndKind::Signaled { signal: 9 }),
+        2 => Just(EndKind::Stopped),
+        1 => Just(EndKind::TimeLimit),
+        1 => any::<bool>().prop_map(|node_fault| EndKind::LaunchFailed { node_fault }),
+        1 => Just(EndKind::Fenced),
+        1 => Just(EndKind::Lost),
+        1 => Just(EndKind::OutOfMemory),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let any_u8 = any::<u8>;
+    prop_oneof![
+        8 => (specs(), proptest::option::weighted(0.2, 0_u8..4))
+            .prop_map(|(spec, key)| Step::Submit(Box::new(spec), key)),
+        6 => Just(Step::Plan),
+        2 => (any_u8(), any_u8(), any_u8()).prop_map(|(a, b, c)| Step::PlaceAnywhere(a, b, c)),
+        4 => (any_u8(), prop_oneof![
+            Just(MemberPhase::Assigned),
+            Just(MemberPhase::Preparing),
+            Just(MemberPhase::Running)
+        ])
+        .prop_map(|(which, phase)| Step::Progress(which, phase)),
+        6 => (any_u8(), ends()).prop_map(|(which, kind)| Step::End(which, kind)),
+        1 => any_u8().prop_map(Step::Stale),
+        2 => any_u8().prop_map(Step::Cancel),
+        1 => any_u8().prop_map(Step::Lose),
+        2 => (any_u8(), prop_oneof![
+            Just(Change::Nothing),
+            Just(Change::Reboot),
+            Just(Change::OneDeviceLess),
+            Just(Change::SmallerDevice),
+            Just(Change::LessMemory)
+        ])
+        .prop_map(|(node, change)| Step::Register(node, change)),
+        1 => any_u8().prop_map(Step::Cordon),
+        1 => any_u8().prop_map(Step::Uncordon),
+        1 => (any_u8(), any::<u16>()).prop_map(|(node, grace)| Step::Drain(node, grace)),
+        1 => any_u8().prop_map(Step::Evict),
+        1 => (any_u8(), proptest::option::of(0_u16..5_000))
+            .prop_map(|(tenant, quota)| Step::Quota(tenant, quota)),
+        1 => proptest::option::of(1_000_u32..90_000).prop_map(Step::Cap),
+        1 => any_u8().prop_map(Step::Acknowledge),
+    ]
+}
+
+/// A history under way: the world, its members seen so far, and the test's own books.
+struct History {
+    world: World,
+    /// Integral of allocation in thousandths times microseconds, kept by the test alone.
+    integral: u128,
+    /// Ledger rows that have left by the outbox.
+    booked: u128,
+    next_sequence: u64,
+}
+
+impl History {
+    fn new() -> Self {
+        let mut world = World::new();
+        for (name, pool, devices) in NODES {
+            world.join(describe(name, pool, devices));
+        }
+        for tenant in &TENANTS[1..] {
+            world.accept(Command::CreateTenant {
+                tenant: tenant_name(tenant),
+            });
+        }
+        Self {
+            world,
+            integral: 0,
+            booked: 0,
+            next_sequence: 1,
+        }
+    }
+
+    /// Lets time pass, and counts what every device has granted meanwhile.
+    fn pass(&mut self, elapsed_us: u64) {
+        let granted: u128 = self
+            .world
+            .state
+            .nodes()
+            .values()
+            .flat_map(|node| &node.devices)
+            .map(|grants| u128::from(grants.share_milli))
+            .sum();
+        self.integral += granted * u128::from(elapsed_us);
+        self.world.now_us += elapsed_us;
+    }
+
+    fn apply(&mut self, command: Command) -> Vec<Event> {
+        self.apply_keyed(command, None)
+    }
+
+    fn apply_keyed(&mut self, command: Command, key: Option<String>) -> Vec<Event> {
+        let entry = Entry {
+            stamp_us: self.world.now_us,
+            actor: "user:ana".to_owned(),
+            idempotency_key: key,
+            command,
+        };
+        let events = self.world.apply_entry(entry);
+        self.book();
+        events
+    }
+
+    /// Reads the outbox like the exporter does, and checks that it has no gap.
+    fn book(&mut self) {
+        for record in self.world.state.outbox() {
+            if record.sequence < self.next_sequence {
+                continue;
+            }
+            assert_eq!(record.sequence, self.next_sequence, "the outbox has a gap");
+            self.next_sequence += 1;
+            if let OutboxBody::Ledger(row) = &record.body {
+                self.booked += row.gpu_milli_us();
+            }
+        }
+    }
+
+    fn ledger_matches(&self) {
+        let open: u128 = self
+            .world
+            .state
+            .open_ledger_rows(self.world.now_us)
+            .iter()
+            .map(LedgerRow::gpu_milli_us)
+            .sum();
+        assert_eq!(
+            self.booked + open,
+            self.integral,
+            "the ledger is not the integral of allocation"
+        );
+        let by_run: u128 = self
+            .world
+            .state
+            .runs()
+            .values()
+            .flat_map(|run| coordinator_core::state::run_ledger_rows(run, self.world.now_us))
+            .map(|row| row.gpu_milli_us())
+            .sum();
+        assert_eq!(by_run, self.integral, "the runs' own rows do not add up");
+    }
+
+    fn some_run(&self, which: u8) -> Option<RunId> {
+        let count = self.world.state.runs().len();
+        let position = usize::from(which).checked_rem(count)?;
+        self.world.state.runs().keys().nth(position).copied()
+    }
+
+    /// A member of a last attempt, ended or not.
+    fn some_member(&self, which: u8) -> Option<(RunId, u32)> {
+        let members: Vec<(RunId, u32)> = self
+            .world
+            .state
+            .runs()
+            .values()
+            .rev()
+            .take(12)
+            .filter_map(|run| Some((run.id, run.last_attempt()?)))
+            .flat_map(|(run, attempt)| {
+                (0_u32..)
+                    .zip(&attempt.members)
+                    .map(move |(member, _)| (run, member))
+            })
+            .collect();
+        let position = usize::from(which).checked_rem(members.len())?;
+        members.get(position).copied()
+    }
+
+    fn place_planned(&mut self) {
+        let placements = plan(&self.world.state);
+        for event in self.apply(Command::Place { placements }) {
+            assert!(
+                matches!(event, Event::RunPlaced { .. }),
+                "a fresh plan was refused: {event:?}"
+            );
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        let node_at = |which: u8| node_name(NODES[usize::from(which) % NODES.len()].0);
+        let reason = || "a test".to_owned();
+        let command = match step {
+            Step::Submit(spec, key) => {
+                self.apply_keyed(submit(*spec), key.map(|key| format!("key-{key}")));
+                return;
+            }
+            Step::Plan => return self.place_planned(),
+            Step::PlaceAnywhere(which, node, index) => {
+                let Some(run) = self.some_run(which) else {
+                    return;
+                };
+                let node = NODES[usize::from(node) % NODES.len()].0;
+                let attempt = self.world.run(run).attempts.len() as u32 + u32::from(index % 5 != 0);
+                let index = u32::from(index) % 3;
+                let members: [(&str, &[u32]); 1] = [(node, &[index])];
+                Command::Place {
+                    placements: vec![placement(run, attempt, &members)],
+                }
+            }
+            Step::Progress(which, phase) => {
+                let Some((run, member)) = self.some_member(which) else {
+                    return;
+                };
+                let (node, mut report) = self.world.report_of(run, member, phase);
+                report.detail = (which % 2 == 0).then(reason);
+                Command::Report {
+                    node,
+                    members: vec![report],
+                }
+            }
+            Step::End(which, kind) => {
+                let Some((run, member)) = self.some_member(which) else {
+                    return;
+                };
+                let (node, mut report) = self.world.report_of(run, member, MemberPhase::Ended);
+                report.end = Some(end(kind));
+                Command::Report {
+                    node,
+                    members: vec![report],
+                }
+            }
+            Step::Stale(which) => {
+                let Some((run, member)) = self.some_member(which) else {
+                    return;
+                };
+                let (node, mut report) = self.world.report_of(run, member, MemberPhase::Ended);
+                report.epoch = Epoch(report.epoch.0.saturating_sub(1));
+                let before = self.world.state.runs().clone();
+                self.apply(Command::Report {
+                    node,
+                    members: vec![report],
+                });
+                assert_eq!(&before, self.world.state.runs(), "a stale report wrote");
+                return;
+            }
+            Step::Cancel(which) => {
+                let Some(run) = self.some_run(which) else {
+                    return;
+                };
+                Command::Cancel { run, reason: None }
+            }
+            Step::Lose(which) => Command::LoseNode {
+                node: node_at(which),
+            },
+            Step::Register(which, change) => {
+                let (name, pool, devices) = NODES[usize::from(which) % NODES.len()];
+                let mut description = describe(name, pool, devices);
+                let known = &self.world.state.nodes()[name].description.boot_id;
+                description.boot_id.clone_from(known);
+                match change {
+                    Change::Nothing => {}
+                    Change::Reboot => description.boot_id.push('x'),
+                    Change::OneDeviceLess => drop(description.devices.remove(0)),
+                    Change::SmallerDevice => description.devices[0].memory_mib /= 2,
+                    Change::LessMemory => {
+                        description.memory_mib /= 16;
+                        description.cpu_milli /= 4;
+                    }
+                }
+                Command::RegisterNode {
+                    description: Box::new(description),
+                }
+            }
+            Step::Cordon(which) => Command::Cordon {
+                node: node_at(which),
+                reason: reason(),
+            },
+            Step::Uncordon(which) => Command::Uncordon {
+                node: node_at(which),
+            },
+            Step::Drain(which, grace) => Command::Drain {
+                node: node_at(which),
+                reason: reason(),
+                grace_ms: u64::from(grace % 3),
+            },
+            Step::Evict(which) => Command::Evict {
+                node: node_at(which),
+            },
+            Step::Quota(which, milli) => Command::SetQuota {
+                tenant: tenant_name(TENANTS[usize::from(which) % TENANTS.len()]),
+                pool: pool_name("default"),
+                gpu_milli: milli.map(u64::from),
+            },
+            Step::Cap(cap) => {
+                let mut policy = self.world.state.policy().clone();
+                policy.gpu_memory_caps_mib = cap
+                    .map(|cap| ("be*".to_owned(), u64::from(cap)))
+                    .into_iter()
+                    .collect();
+                Command::SetPolicy {
+                    policy: Box::new(policy),
+                }
+            }
+            Step::Acknowledge(back) => Command::AcknowledgeOutbox {
+                through: (self.next_sequence - 1).saturating_sub(u64::from(back % 8)),
+            },
+        };
+        self.apply(command);
+    }
+
+    /// Everything is well again: every node is back as it was, no quota, no cap stands in the way.
+    fn heal(&mut self) {
+        for (name, pool, devices) in NODES {
+            let node = node_name(name);
+            let mut description = describe(name, pool, devices);
+            let known = &self.world.state.nodes()[name].description.boot_id;
+            description.boot_id.clone_from(known);
+            self.apply(Command::RegisterNode {
+                description: Box::new(description),
+            });
+            self.apply(Command::Uncordon { node });
+        }
+        for tenant in TENANTS {
+            self.apply(Command::SetQuota {
+                tenant: tenant_name(tenant),
+                pool: pool_name("default"),
+                gpu_milli: None,
+            });
+        }
+    }
+}
+
+/// Every member of every live attempt ends well, or as it was told to.
+fn end_all(history: &mut History) {
+    let live: Vec<(RunId, u32, bool)> = history
+        .world
+        .state
+        .live()
+        .iter()
+        .filter_map(|id| Some((*id, history.world.run(*id).last_attempt()?)))
+        .flat_map(|(id, attempt)| {
+            let stopping = attempt.stopping.is_some();
+            (0_u32..)
+                .zip(&attempt.members)
+                .filter(|(_, member)| member.phase != MemberPhase::Ended)
+                .map(move |(rank, _)| (id, rank, stopping))
+        })
+        .collect();
+    for (run, member, stopping) in live {
+        let kind = if stopping {
+            EndKind::Stopped
+        } else {
+            EndKind::Exited { code: 0 }
+        };
+        let (node, mut report) = history.world.report_of(run, member, MemberPhase::Ended);
+        report.end = Some(end(kind));
+        history.apply(Command::Report {
+            node,
+            members: vec![report],
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 128,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn any_history_keeps_the_invariants_and_comes_to_an_end(
+        steps in proptest::collection::vec((steps(), 0_u64..5_000), 1..120),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut history = History::new();
+        for (step, elapsed_us) in steps {
+            history.pass(elapsed_us);
+            // World checks every invariant after every entry.
+            history.take(step);
+            history.ledger_matches();
+        }
+
+        // Replay, and a snapshot with the tail behind it, give the same state (I11).
+        let entries = history.world.entries.clone();
+        let cut = cut.index(entries.len() + 1);
+        let mut replayed = State::default();
+        let mut from_snapshot = None;
+        for (position, entry) in entries.iter().enumerate() {
+            if position == cut {
+                let bytes = rmp_serde::to_vec_named(&replayed).expect("a state encodes");
+                from_snapshot = Some(rmp_serde::from_slice::<State>(&bytes).expect("and decodes"));
+            }
+            let events = replayed.apply(position as u64 + 1, entry);
+            if let Some(state) = &mut from_snapshot {
+                prop_assert_eq!(events, state.apply(position as u64 + 1, entry));
+            }
+        }
+        prop_assert_eq!(replayed.digest(), history.world.state.digest());
+        if let Some(state) = from_snapshot {
+            prop_assert_eq!(state.digest(), history.world.state.digest());
+        }
+
+        // After everything has healed every run reaches an end (I6): each round ends all that is
+        // placed, so the number of rounds is bounded by the number of runs, and one retry each.
+        history.heal();
+        let most_rounds = 2 * history.world.state.runs().len() + 2;
+        for _ in 0..most_rounds {
+            if history.world.state.live().is_empty() {
+                break;
+            }
+            history.pass(10);
+            end_all(&mut history);
+            history.place_planned();
+        }
+        let live: Vec<_> = history.world.state.live().iter().map(|id| history.world.run(*id).clone()).collect();
+        prop_assert!(live.is_empty(), "{:#?}", live);
+        history.ledger_matches();
+        prop_assert_eq!(history.world.state.open_ledger_rows(history.world.now_us), vec![]);
+        for node in history.world.state.nodes().values() {
+            prop_assert!(node.members.is_empty());
+            prop_assert_eq!(node.cpu_reserved_milli, 0);
+            prop_assert!(node.devices.iter().all(|grants| *grants == DeviceGrants::default()));
+        }
+    }
+
+    #[test]
+    fn what_is_admitted_is_placed_on_an_empty_cluster(
+        spec in specs(),
+        cap in proptest::option::of(1_000_u64..90_000),
+    ) {
+        let mut world = World::new();
+        for (name, pool, devices) in NODES {
+            world.join(describe(name, pool, devices));
+        }
+        for tenant in &TENANTS[1..] {
+            world.accept(Command::CreateTenant { tenant: tenant_name(tenant) });
+        }
+        let caps: BTreeMap<_, _> = cap.map(|cap| ("*".to_owned(), cap)).into_iter().collect();
+        world.set_policy(|policy| policy.gpu_memory_caps_mib = caps);
+        if let [Event::RunQueued { run, .. }] = world.apply(submit(spec)).as_slice() {
+            prop_assert_eq!(world.plan_and_place(), vec![*run]);
+            let grants = world.attempt(*run).members.iter().flat_map(|member| &member.devices);
+            for grant in grants {
+                let most = cap.filter(|_| world.run(*run).spec.model.is_some()).unwrap_or(u64::MAX);
+                prop_assert!(grant.memory_mib <= most);
+            }
+        }
+    }
+}
