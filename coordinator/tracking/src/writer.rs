@@ -559,3 +559,66 @@ struct Gathered {
     /// Names the run has, those of this call included; asked for at the first new one.
     names_held: Option<usize>,
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Tracking, TrackingError};
+    use bytes::Bytes;
+    use sqlx::ConnectOptions;
+    use sqlx::sqlite::SqliteConnectOptions;
+    use tokio::sync::{broadcast, mpsc, oneshot};
+
+    use super::{Append, Appended, Write, run};
+
+    async fn append(writes: &mpsc::Sender<Write>, lines: &str) -> Result<Appended, TrackingError> {
+        let (reply, answer) = oneshot::channel();
+        let append = Append {
+            run: "run-1".into(),
+            user: "ana".into(),
+            writer: "w-1".into(),
+            records: crate::journal::parse(lines.as_bytes()).unwrap(),
+            reply,
+        };
+        assert!(writes.send(Write::Append(append)).await.is_ok());
+        answer.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_stores_nothing_of_the_call_and_the_same_lines_fit_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = "{\"s\":1,\"k\":\"params\",\"params\":{\"a\":1}}\n";
+        let tracking = Tracking::open(folder.path()).await.unwrap();
+        tracking
+            .append_journal("run-1", "ana", "w-1", Bytes::from(first))
+            .await
+            .unwrap();
+        tracking.close().await;
+
+        // A database that may not grow answers as one on a full disk does.
+        let options = SqliteConnectOptions::new().filename(folder.path().join("tracking.sqlite"));
+        let connection = options
+            .pragma("max_page_count", "1")
+            .connect()
+            .await
+            .unwrap();
+        let (writes, waiting) = mpsc::channel(1);
+        tokio::spawn(run(connection, waiting, broadcast::channel(1).0));
+        let large = format!(
+            "{{\"s\":2,\"k\":\"params\",\"params\":{{\"small\":1}}}}\n{{\"s\":3,\"k\":\"params\",\"params\":{{\"large\":\"{}\"}}}}\n",
+            "x".repeat(200_000)
+        );
+        assert_eq!(append(&writes, &large).await, Err(TrackingError::DiskFull));
+        // It answers on: what it holds is still what it held.
+        assert_eq!(append(&writes, first).await.unwrap().watermark, 1);
+        drop(writes);
+
+        let tracking = Tracking::open(folder.path()).await.unwrap();
+        let run = tracking.run("run-1").await.unwrap().unwrap();
+        assert_eq!(run.params.into_keys().collect::<Vec<_>>(), ["a"]);
+        let appended = tracking
+            .append_journal("run-1", "ana", "w-1", Bytes::from(large))
+            .await
+            .unwrap();
+        assert_eq!(appended.watermark, 3);
+    }
+}
