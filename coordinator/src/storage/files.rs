@@ -322,7 +322,7 @@ impl WriteExt for Cursor {
 
     fn allocate(&mut self, offset: usize, size: usize) -> Result<()> {
         // Zeros rather than fallocate: a write into unwritten extents makes each fdatasync commit the
-        // file system's journal too. Measured on ext4: see examples/log_rate.rs.
+        // file system's journal too.
         let mut position = offset as u64;
         let mut left = size;
         while left > 0 {
