@@ -39,6 +39,10 @@ pub(crate) struct Member {
     at_us: u64,
     /// The coordinator has let go of it; forget it once ended.
     pub(crate) retire: bool,
+    /// Adopted, and it surely never started: nothing is done until the coordinator asks for it again.
+    pub(crate) dormant: bool,
+    /// The shell was told that it ended.
+    pub(crate) end_told: bool,
     /// The deadline registered for it.
     pub(crate) wake_us: Option<u64>,
 }
@@ -51,6 +55,8 @@ impl Member {
             stopping: None,
             at_us: now.wall_us,
             retire: false,
+            dormant: false,
+            end_told: false,
             wake_us: None,
         }
     }
@@ -105,10 +111,8 @@ impl Member {
         actions: &mut Vec<Action>,
     ) {
         match (observation, cause) {
-            // It surely never started and was not being stopped: go on where the last agent was.
-            (None, None) => {
-                actions.push(Action::Prepare(self.assignment.key));
-            }
+            // It surely never started. It may have been given up since, so wait for the word.
+            (None, None) => self.dormant = true,
             (None, Some(cause)) => self.end(cause.end(), cause.message(), now.wall_us),
             (Some(observation), cause) => {
                 self.phase = Phase::Starting;
@@ -131,12 +135,14 @@ impl Member {
     ) -> bool {
         let key = self.assignment.key;
         match (observation, &mut self.phase) {
-            (Observation::Progress { detail: new }, Phase::Preparing { detail }) => {
+            (Observation::Progress { detail: new }, Phase::Preparing { detail })
+                if !self.dormant =>
+            {
                 *detail = Some(new);
                 self.at_us = now.wall_us;
                 true
             }
-            (Observation::Prepared, Phase::Preparing { .. }) => {
+            (Observation::Prepared, Phase::Preparing { .. }) if !self.dormant => {
                 self.phase = Phase::Starting;
                 actions.push(Action::Start(key));
                 // Short preparations are not worth a message; "running" follows at once.

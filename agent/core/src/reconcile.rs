@@ -32,6 +32,8 @@ pub enum Action {
         /// Why.
         cause: StopCause,
     },
+    /// It ended just now, or was found ended: its log can be stored.
+    Ended(Key),
     /// It ended and the coordinator knows: clean up all that is left of it.
     Retire(Key),
 }
@@ -213,6 +215,10 @@ impl Core {
                 member.assignment.stop_reason = assignment.stop_reason;
                 member.assignment.grace_ms = assignment.grace_ms;
                 member.assignment.fence = assignment.fence;
+                if member.dormant && member.assignment.intent == Intent::Run {
+                    member.dormant = false;
+                    actions.push(Action::Prepare(key));
+                }
                 if member.ended() {
                     // It asks about what it has not heard yet.
                     self.outbox.changed(key);
@@ -323,6 +329,9 @@ impl Core {
         }
         if member.ended() {
             self.fenced.remove(&key);
+            if !std::mem::replace(&mut member.end_told, true) {
+                actions.push(Action::Ended(key));
+            }
             if member.retire {
                 self.retire(key, actions);
             }

@@ -6,6 +6,7 @@
 
 mod context;
 pub mod docker;
+pub mod process;
 
 pub use context::NodeContext;
 

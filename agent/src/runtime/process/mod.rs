@@ -188,11 +188,13 @@ impl Runtime for ProcessRuntime {
         attempts: Vec<Arc<Attempt>>,
     ) -> BoxFuture<'_, Result<Vec<(Key, Observation)>, LaunchFailure>> {
         Box::pin(async move {
-            if attempts.is_empty() {
-                return Ok(Vec::new());
-            }
+            let nothing = attempts.is_empty();
             let (answer, found) = oneshot::channel();
             let _ = self.commands.send(Command::Adopt(attempts, answer));
+            if nothing {
+                // Sent all the same: it warms the launcher up before the first run comes.
+                return Ok(Vec::new());
+            }
             found
                 .await
                 .map_err(|_| LaunchFailure::node("the launcher's connection has ended"))

@@ -1,0 +1,405 @@
+//! Cached virtual environments: built once for equal requirements, shared by every run that asks.
+//!
+//! The key is the content: requirements, what the command needs beside them, and the node's Python. A
+//! marker file says that one is complete; without it the folder is rubbish of an interrupted build.
+
+use crate::blobs::hex;
+use crate::package::storage_failure;
+use crate::runtime::{Attempt, LaunchFailure, Progress};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+const MARKER: &str = "complete";
+/// Largest requirements file that makes sense; a model or an archive given by mistake is larger.
+const REQUIREMENTS_LIMIT_BYTES: u64 = 1 << 20;
+/// How much of the installer's output goes into the message.
+const TAIL_BYTES: u64 = 2048;
+/// The module that runs notebooks, and what it needs in the environment.
+const NOTEBOOK_MODULE: &str = "engineersofai_platform.notebook";
+const NOTEBOOK_PACKAGES: &[&str] = &["nbclient", "ipykernel"];
+
+type Gate = Arc<tokio::sync::Mutex<()>>;
+
+/// The node's Python.
+#[derive(Debug, Clone)]
+struct Python {
+    program: PathBuf,
+    /// Version, implementation and platform: an environment fits only these.
+    identity: String,
+}
+
+/// The cache of environments.
+#[derive(Debug)]
+pub struct Environments {
+    folder: PathBuf,
+    programs: PathBuf,
+    interpreter: PathBuf,
+    limit: usize,
+    python: OnceCell<Python>,
+    installer: OnceCell<Option<PathBuf>>,
+    gates: Mutex<HashMap<String, Gate>>,
+}
+
+impl Environments {
+    /// Opens the cache; `limit` environments are kept, the least recently used go first.
+    pub fn open(folder: PathBuf, interpreter: PathBuf, limit: usize) -> io::Result<Self> {
+        let programs = folder.join("programs");
+        fs::create_dir_all(&programs)?;
+        if let Some(path) = find_program(&interpreter) {
+            let link = programs.join("python");
+            let _ = fs::remove_file(&link);
+            std::os::unix::fs::symlink(path, link)?;
+        }
+        Ok(Self {
+            folder,
+            programs,
+            interpreter,
+            limit,
+            python: OnceCell::new(),
+            installer: OnceCell::new(),
+            gates: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// A folder with `python`, for the end of PATH on machines that only have `python3`.
+    pub fn fallback_programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// The environment an attempt needs, built if nobody has; none when it needs none.
+    pub async fn ensure(
+        &self,
+        attempt: &Attempt,
+        progress: &Progress,
+    ) -> Result<Option<PathBuf>, LaunchFailure> {
+        let workload = &attempt.assignment.workload;
+        let requirements = read_requirements(attempt)?;
+        let extras = extra_packages(&workload.command);
+        if requirements.is_none() && extras.is_empty() {
+            return Ok(None);
+        }
+        let python = self.python().await?.clone();
+        let (file, text) = requirements.unzip();
+        let mut hasher = Sha256::new();
+        for part in [
+            text.as_deref().unwrap_or("").as_bytes(),
+            extras.join(" ").as_bytes(),
+            python.identity.as_bytes(),
+        ] {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let key = hex(&hasher.finalize());
+        let environment = self.folder.join(&key[..32]);
+        if touch(&environment) {
+            return Ok(Some(environment));
+        }
+        let gate = {
+            let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(gates.entry(key.clone()).or_default())
+        };
+        let turn = match gate.try_lock() {
+            Ok(turn) => turn,
+            Err(_) => {
+                progress.report("waiting for another run to install the same requirements");
+                gate.lock().await
+            }
+        };
+        if touch(&environment) {
+            return Ok(Some(environment));
+        }
+        progress.report("installing requirements");
+        let built = self
+            .build(&python, &environment, file.as_deref(), extras, attempt)
+            .await;
+        drop(turn);
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.remove(&key);
+        drop(gates);
+        built?;
+        self.evict(&environment);
+        Ok(Some(environment))
+    }
+
+    async fn python(&self) -> Result<&Python, LaunchFailure> {
+        self.python
+            .get_or_try_init(|| async {
+                let question = "import sys, platform; print(sys.executable, sys.implementation.name, platform.python_version(), platform.machine(), sep='\\n')";
+                let output = Command::new(&self.interpreter)
+                    .args(["-c", question])
+                    .stdin(Stdio::null())
+                    .output()
+                    .await
+                    .map_err(|error| {
+                        LaunchFailure::node(format!(
+                            "requirements need Python, and {} does not run on this node: {error}",
+                            self.interpreter.display()
+                        ))
+                    })?;
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                match text.lines().next() {
+                    Some(program) if output.status.success() => Ok(Python {
+                        program: PathBuf::from(program),
+                        identity: text,
+                    }),
+                    _ => Err(LaunchFailure::node(format!(
+                        "{} on this node ended with {}",
+                        self.interpreter.display(),
+                        output.status
+                    ))),
+                }
+            })
+            .await
+    }
+
+    async fn uv(&self) -> Option<PathBuf> {
+        self.installer
+            .get_or_init(|| async {
+                let found = find_program(Path::new("uv"))?;
+                // A shim of a version manager may be there with nothing behind it.
+                let works = Command::new(&found)
+                    .arg("--version")
+                    .stdin(Stdio::null())
+                    .output()
+                    .await
+                    .is_ok_and(|output| output.status.success());
+                works.then_some(found)
+            })
+            .await
+            .clone()
+    }
+
+    async fn build(
+        &self,
+        python: &Python,
+        environment: &Path,
+        requirements: Option<&Path>,
+        extras: &[&str],
+        attempt: &Attempt,
+    ) -> Result<(), LaunchFailure> {
+        match fs::remove_dir_all(environment) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(storage_failure(environment, &error));
+            }
+            _ => {}
+        }
+        let log = attempt.log();
+        let uv = self.uv().await;
+        let mut create;
+        let mut install;
+        if let Some(uv) = &uv {
+            create = Command::new(uv);
+            create.args(["venv", "--quiet", "--python"]).arg(&python.program);
+            install = Command::new(uv);
+            install
+                .args(["pip", "install", "--python"])
+                .arg(environment.join("bin/python"));
+        } else {
+            create = Command::new(&python.program);
+            create.args(["-m", "venv"]);
+            install = Command::new(environment.join("bin/python"));
+            install.args([
+                "-m",
+                "pip",
+                "install",
+                "--disable-pip-version-check",
+                "--no-input",
+                "--progress-bar",
+                "off",
+            ]);
+        }
+        create.arg(environment);
+        if let Err(tail) = run(create, &attempt.work(), &log).await? {
+            return Err(LaunchFailure::node(format!(
+                "cannot make a virtual environment with {}: {tail}",
+                python.program.display()
+            )));
+        }
+        let mut folder = attempt.work();
+        let mut empty = extras.is_empty();
+        if let Some(file) = requirements {
+            install.arg("-r").arg(file);
+            // Paths within the file are relative to it.
+            folder = file.parent().map_or(folder, Path::to_owned);
+            empty = empty && fs::metadata(file).is_ok_and(|about| about.len() == 0);
+        }
+        install.args(extras);
+        if !empty && let Err(tail) = run(install, &folder, &log).await? {
+            let _ = fs::remove_dir_all(environment);
+            let full = tail.contains("No space left on device");
+            let message = format!("installing requirements failed: {tail}");
+            return Err(if full {
+                LaunchFailure::node(format!("{message}; the node's disk is full"))
+            } else {
+                LaunchFailure::user(message)
+            });
+        }
+        fs::write(environment.join(MARKER), b"")
+            .map_err(|error| storage_failure(environment, &error))
+    }
+
+    /// Removes the least recently used environments past the limit. One used within a day stays: a run
+    /// may live in it.
+    fn evict(&self, newest: &Path) {
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return;
+        };
+        let mut kept: Vec<(SystemTime, PathBuf)> = entries
+            .flatten()
+            .filter_map(|entry| {
+                let used = fs::metadata(entry.path().join(MARKER)).ok()?.modified().ok()?;
+                Some((used, entry.path()))
+            })
+            .filter(|(_, path)| path != newest)
+            .collect();
+        kept.sort();
+        let surplus = (kept.len() + 1).saturating_sub(self.limit);
+        for (used, path) in kept.into_iter().take(surplus) {
+            let day = std::time::Duration::from_secs(24 * 3600);
+            if used.elapsed().is_ok_and(|age| age > day) {
+                // The marker first: half an environment must not look whole.
+                let _ = fs::remove_file(path.join(MARKER));
+                let _ = fs::remove_dir_all(path);
+            }
+        }
+    }
+}
+
+/// Whether it is complete; says that it was used.
+fn touch(environment: &Path) -> bool {
+    match OpenOptions::new().write(true).open(environment.join(MARKER)) {
+        Ok(marker) => {
+            let _ = marker.set_modified(SystemTime::now());
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn find_program(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        return program.is_file().then(|| program.to_owned());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// What a command needs beside the requirements.
+fn extra_packages(command: &[String]) -> &'static [&'static str] {
+    let runs_notebook = command
+        .windows(2)
+        .any(|pair| pair[0] == "-m" && pair[1] == NOTEBOOK_MODULE);
+    if runs_notebook { NOTEBOOK_PACKAGES } else { &[] }
+}
+
+fn read_requirements(attempt: &Attempt) -> Result<Option<(PathBuf, String)>, LaunchFailure> {
+    let asked = &attempt.assignment.workload.requirements_path;
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    let work = attempt.work();
+    let refused = |why: &str| LaunchFailure::user(format!("requirements file {asked:?} {why}"));
+    // Beneath the package and nowhere else, links included.
+    let folder = cap_std::fs::Dir::open_ambient_dir(&work, cap_std::ambient_authority())
+        .map_err(|error| storage_failure(&work, &error))?;
+    let file = folder
+        .open(asked)
+        .map_err(|error| refused(&format!("cannot be read in the package: {error}")))?;
+    let mut bytes = Vec::new();
+    file.take(REQUIREMENTS_LIMIT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| refused(&format!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > REQUIREMENTS_LIMIT_BYTES {
+        return Err(refused(&format!(
+            "is larger than {REQUIREMENTS_LIMIT_BYTES} bytes; is it a list of packages?"
+        )));
+    }
+    if bytes.contains(&0) {
+        return Err(refused(
+            "is a binary file; it must be text with one package a line",
+        ));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        refused(&format!(
+            "is not UTF-8 text (byte {} is wrong); save it as UTF-8",
+            error.utf8_error().valid_up_to()
+        ))
+    })?;
+    Ok(Some((work.join(asked), text)))
+}
+
+/// Kills the whole group of an installer that is given up.
+struct Group(Option<rustix::process::Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// Runs an installer with its output in the run's log; on failure the end of that output.
+async fn run(
+    mut command: Command,
+    folder: &Path,
+    log: &Path,
+) -> Result<Result<(), String>, LaunchFailure> {
+    let mut output = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .read(true)
+        .open(log)
+        .map_err(|error| storage_failure(log, &error))?;
+    let start = output
+        .seek(SeekFrom::End(0))
+        .map_err(|error| storage_failure(log, &error))?;
+    let clone = |file: &File| {
+        file.try_clone()
+            .map_err(|error| storage_failure(log, &error))
+    };
+    let child = command
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(clone(&output)?)
+        .stderr(clone(&output)?)
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let mut group = Group(
+        child
+            .id()
+            .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())),
+    );
+    let status = child.wait().await;
+    group.0 = None;
+    match status {
+        Ok(status) if status.success() => Ok(Ok(())),
+        Ok(status) => Ok(Err(format!("{status}: {}", tail(&mut output, start)))),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+fn tail(output: &mut File, start: u64) -> String {
+    let mut text = Vec::new();
+    let end = output.seek(SeekFrom::End(0)).unwrap_or(start);
+    let from = start.max(end.saturating_sub(TAIL_BYTES));
+    let _ = output.seek(SeekFrom::Start(from));
+    let _ = output.take(TAIL_BYTES).read_to_end(&mut text);
+    let _ = output.flush();
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
