@@ -160,11 +160,23 @@ class Sender:
         return longest * random.uniform(0.5, 1.0)
 
     def _pass(self, client: Any) -> None:
+        from ._http import Refused
+
         for recorder, shipment in list(self._shipments.items()):
-            while shipment.step(client):
-                self._succeeded = True
-                with self._changed:
-                    self._changed.notify_all()
+            if recorder.refused:
+                continue
+            try:
+                while shipment.step(client):
+                    self._succeeded = True
+                    with self._changed:
+                        self._changed.notify_all()
+            except Refused as refusal:
+                if refusal.status in (401, 403):
+                    raise
+                # The other runs of this process may fare better.
+                recorder.refused = True
+                say(f"run {recorder.run}: {self.server.url} refused its records ({refusal.message})")
+                continue
             if recorder.journal.closed and shipment.watermark >= recorder.journal.sequence:
                 shipment.clear()
                 with self._changed:
@@ -310,7 +322,7 @@ class Engine:
         """The answer to a record, or None when it did not come within the bound."""
         if self.sender is not None:
             self.deliver(recorder)
-            self.sender.wait(lambda: self.answer(recorder, sequence) is not None, seconds)
+            self.sender.wait(lambda: recorder.refused or self.answer(recorder, sequence) is not None, seconds)
             return self.answer(recorder, sequence)
         if not self._agent_sends:
             return None
@@ -323,4 +335,4 @@ class Engine:
 
 
 def _arrived(recorder: Recorder) -> Callable[[], bool]:
-    return lambda: recorder.delivered
+    return lambda: recorder.delivered or recorder.refused

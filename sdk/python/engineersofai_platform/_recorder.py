@@ -60,6 +60,8 @@ class Recorder:
         self.answers: dict[int, dict[str, Any]] = {}
         # The journal is closed and all of it has arrived.
         self.delivered = False
+        # The store will not take this run's records, whoever sends them how often.
+        self.refused = False
         self._wake = wake
         self._steps: dict[str, int] = {}
         self._start()
@@ -81,6 +83,7 @@ class Recorder:
         self.dropped = 0
         self.answers = {}
         self.delivered = False
+        self.refused = False
         self._start()
         # No thread survives a fork; the first entry calls `pressed`, which starts them again.
         self.wake_entries = 0

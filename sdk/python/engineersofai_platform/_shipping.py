@@ -147,6 +147,11 @@ class Shipment:
                 with open(os.path.join(os.path.dirname(self.folder), "files", address), "rb") as file:
                     length = os.fstat(file.fileno()).st_size
                     client.expect("PUT", f"/v1/blobs/{address}", file, length, "application/octet-stream")
+            except Refused as refusal:
+                if refusal.status in (401, 403):
+                    raise
+                # The record says what was lost, and must not block those behind it.
+                say(f"run {self.run}: the bytes of {entry.get('path')!r} were refused ({refusal.message})")
             except FileNotFoundError:
                 say(f"run {self.run}: the bytes of {entry.get('path')!r} are no longer in the spool")
 

@@ -39,8 +39,16 @@ def sync(spool: str) -> int:
         client = Client(server)
         for shipment in shipments:
             ended = end_if_dead(shipment.folder)
-            while shipment.step(client):
-                pass
+            try:
+                while shipment.step(client):
+                    pass
+            except Refused as refusal:
+                if refusal.status in (401, 403):
+                    raise
+                # The other runs of the spool may fare better.
+                say(f"run {shipment.run}: {server.url} refused its records ({refusal.message})")
+                refused += 1
+                ended = False
             refused += shipment.refused
             sent[shipment.run] = sent.get(shipment.run, 0) + shipment.sent
             if ended:
@@ -49,8 +57,8 @@ def sync(spool: str) -> int:
         say(f"{server.url} does not answer ({error}); nothing is lost, run `platform sync` again later")
         return UNAVAILABLE
     except Refused as refusal:
-        say(f"{server.url} refused records ({refusal.message})")
-        return UNAUTHENTICATED if refusal.status in (401, 403) else FAILED
+        say(f"{server.url} refused the token ({refusal.message}); run `platform login`")
+        return UNAUTHENTICATED
     finally:
         if client is not None:
             client.close()

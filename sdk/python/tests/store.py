@@ -27,6 +27,7 @@ class Store:
         self.fail = 0  # answer 500
         self.delay = threading.Event()  # set: let calls pass
         self.delay.set()
+        self.hidden = set()  # runs that belong to somebody else
         self.posts = 0
         self.changed = threading.Condition()
         store = self
@@ -88,6 +89,8 @@ class Store:
                         store.cut_before -= 1
                         self.close_connection = True
                         return None
+                    if run in store.hidden:
+                        return self.answer(404, {"code": "not-found", "message": f"{run} does not exist"})
                     if store.fail > 0:
                         store.fail -= 1
                         return self.answer(500, {"code": "internal", "message": "out of luck"})

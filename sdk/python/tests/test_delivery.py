@@ -171,6 +171,23 @@ def test_a_bad_record_is_answered_and_does_not_block_those_behind_it(script, sto
     assert numbers(store) == list(range(10))
 
 
+def test_a_run_that_is_refused_does_not_hold_up_the_others(script, store, online):
+    foreign = "local-" + "0" * 26
+    store.hidden.add(foreign)
+    _, err = script(
+        f"""
+        with platform.training_run(resume={foreign!r}) as run:
+            run.log_metrics({{"number": -1}})
+        """
+        + POINTS.format(count=10).replace("\n", "\n        "),
+        **online,
+    )
+    assert err.count("refused its records") == 1 and numbers(store) == list(range(10))
+    result = script.sync(store)
+    assert result.returncode == 1 and foreign in result.stderr
+    assert any(path.startswith(foreign) for path in script.leftovers())
+
+
 def test_segments_rotate_and_are_deleted_once_delivered(script, store, online):
     script(
         """
