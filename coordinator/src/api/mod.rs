@@ -156,13 +156,10 @@ pub fn router(app: App) -> Router {
     let agents = AgentServiceServer::new(agents::Agents::new(app.clone()))
         .max_decoding_message_size(LARGEST_BODY_BYTES)
         .max_encoding_message_size(LARGEST_BODY_BYTES);
-    let grpc = tonic::service::Routes::new(agents)
-        .prepare()
-        .into_axum_router();
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .merge(authenticated.with_state(app))
-        .route_service("/platform.agent.v1.AgentService/{*method}", grpc)
+        .route_service("/platform.agent.v1.AgentService/{*method}", agents)
 }
 
 async fn unknown_route(request: axum::extract::Request) -> ApiError {
