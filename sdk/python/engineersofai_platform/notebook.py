@@ -11,6 +11,7 @@ import importlib
 import os
 import re
 import sys
+import tempfile
 import time
 
 from . import _settings
@@ -19,6 +20,9 @@ from ._errors import reason, say
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
+
+# The path of a socket ends at some 100 bytes.
+LONGEST_SOCKET_FOLDER = 80
 
 
 def main(arguments: Optional[list[str]] = None) -> int:
@@ -63,14 +67,15 @@ def _execute(notebook: Any, path: str, kernel: Optional[str]) -> int:
 
     named = kernel or notebook.metadata.get("kernelspec", {}).get("name") or "python3"
     try:
-        try:
-            _client(notebook, path, named).execute()
-        except NoSuchKernel:
-            if kernel is not None or named == "python3":
-                raise
-            # Notebooks carry the kernel name of the laptop they were written on.
-            say(f"kernel {named!r} is not installed here; using python3")
-            _client(notebook, path, "python3").execute()
+        with tempfile.TemporaryDirectory(prefix="nb-") as sockets:
+            try:
+                _client(notebook, path, named, sockets).execute()
+            except NoSuchKernel:
+                if kernel is not None or named == "python3":
+                    raise
+                # Notebooks carry the kernel name of the laptop they were written on.
+                say(f"kernel {named!r} is not installed here; using python3")
+                _client(notebook, path, "python3", sockets).execute()
     except CellExecutionError as error:
         sys.stdout.flush()
         text = str(error).rstrip() + "\n"
@@ -86,7 +91,7 @@ def _execute(notebook: Any, path: str, kernel: Optional[str]) -> int:
     return 0
 
 
-def _client(notebook: Any, path: str, kernel: str) -> Any:
+def _client(notebook: Any, path: str, kernel: str, sockets: str) -> Any:
     from nbclient import NotebookClient
 
     total = sum(1 for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip())
@@ -130,6 +135,11 @@ def _client(notebook: Any, path: str, kernel: str) -> Any:
         on_cell_execute=on_start,
         on_cell_executed=on_executed,
     )
+    if os.name == "posix" and len(sockets) <= LONGEST_SOCKET_FOLDER:
+        # Sockets in a folder of our own: other users of the node cannot listen in, as they could on TCP.
+        kernel_process = streaming.create_kernel_manager()
+        kernel_process.transport = "ipc"
+        kernel_process.ip = os.path.join(sockets, "kernel")
     return streaming
 
 
