@@ -266,7 +266,7 @@ fn unknown_versions_are_refused_by_number() {
     let mut bytes = encode_snapshot(&bootstrap_metadata(&[1]), &State::default()).expect("encodes");
     assert_eq!(
         &bytes[..5],
-        [1, 9, 0, 0, 0],
+        [1, 8, 0, 0, 0],
         "version, then the length of the metadata"
     );
     bytes[0] = 9;
