@@ -1,0 +1,71 @@
+//! A run in a container, end to end. The images are built by `tests/images/build`, never pulled.
+
+use platform_e2e::platform::finish;
+use platform_e2e::{Platform, skip};
+use std::process::Command;
+
+const IMAGE: &str = "platform-test/python:1";
+
+#[test]
+fn a_run_with_an_image_is_logged_tracked_and_exits_as_a_process_does() {
+    const NAME: &str = "e2e a_run_with_an_image";
+    let builder = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/build");
+    let built = finish(&mut Command::new(builder));
+    if built.code != 0 {
+        let why = built.stderr.lines().last().unwrap_or("no image").to_owned();
+        return skip(NAME, &why);
+    }
+    let platform = Platform::start();
+    let node = platform.http().get("/v1/nodes");
+    let runtimes = node["nodes"][0]["runtimes"].as_array().unwrap().clone();
+    if !runtimes.iter().any(|runtime| runtime == "docker") {
+        return skip(NAME, "the node offers no docker runtime");
+    }
+    let script = r#"
+import os
+import engineersofai_platform as platform
+with platform.training_run() as run:
+    run.log_metrics({"loss": 0.25})
+print("inside", os.environ["PLATFORM_RUN_ID"], os.path.exists("/.dockerenv"))
+raise SystemExit(9)
+"#;
+    let folder = platform.code("contained", &[("train.py", script)]);
+    let run = platform.cli_in(
+        &folder,
+        &["run", "--tag", "team=nlp", "--image", IMAGE, "train.py"],
+    );
+    assert_eq!(run.code, 9, "{run:?}");
+    assert!(run.stdout.contains("inside run-1 True"), "{run:?}");
+    let tracked = platform_e2e::eventually("tracking is complete", || {
+        let tracked = platform.http().get("/v1/tracking/run-1");
+        (tracked["status"] != "running").then_some(tracked)
+    });
+    assert_eq!(tracked["metrics"]["loss"]["value"], 0.25, "{tracked:#}");
+    let stopped = platform.cli(&[
+        "run",
+        "--tag",
+        "team=nlp",
+        "--image",
+        IMAGE,
+        "--time-limit",
+        "2s",
+        "--",
+        "sleep",
+        "100",
+    ]);
+    assert_eq!(stopped.code, 124, "{stopped:?}");
+    let missing = platform.cli(&[
+        "run",
+        "--tag",
+        "team=nlp",
+        "--image",
+        "platform-test/none:9",
+        "--",
+        "true",
+    ]);
+    assert_ne!(missing.code, 0, "{missing:?}");
+    assert!(
+        missing.stderr.contains("platform-test/none:9"),
+        "{missing:?}"
+    );
+}

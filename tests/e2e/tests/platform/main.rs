@@ -1,0 +1,14 @@
+//! Every end-to-end test, in one binary so that it links once. Real processes, the real binary; each
+//! test has a platform of its own in a folder of its own.
+
+mod crash;
+mod dev;
+mod docker;
+mod faults;
+mod guardrails;
+mod main_job;
+mod notebook;
+mod processes;
+mod roles;
+mod sdk;
+mod volume;
