@@ -34,6 +34,9 @@ impl Outbox {
 
     pub(crate) fn forget(&mut self, key: Key) {
         self.changed.remove(&key);
+        for flying in self.flying.values_mut() {
+            flying.members.retain(|report| report.key != key);
+        }
     }
 
     /// The next batch to send, new or again.

@@ -8,7 +8,7 @@ use crate::model::{Assignment, Intent, Key, MemberReport, Now, Observation, Sign
 use crate::outbox::Outbox;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Retired members whose epoch is remembered, so that a late word cannot start them anew. At 1,000 runs
+/// Retired members that are remembered, so that a late word cannot start them anew. At 1,000 runs
 /// a second this is the last minute.
 const TOMBSTONES: usize = 65_536;
 /// The margin before the lease's end is a quarter of it, and never more than this.
@@ -70,7 +70,7 @@ pub struct Core {
     lease_end_us: Option<u64>,
     session_epoch: u64,
     outbox: Outbox,
-    retired: BTreeMap<Key, u64>,
+    retired: BTreeSet<Key>,
     retired_order: VecDeque<Key>,
 }
 
@@ -199,11 +199,8 @@ impl Core {
 
     fn upsert(&mut self, assignment: Assignment, now: Now, actions: &mut Vec<Action>) {
         let key = assignment.key;
-        if self
-            .retired
-            .get(&key)
-            .is_some_and(|epoch| assignment.epoch <= *epoch)
-        {
+        // Its life is over: another try would be another attempt, with another key.
+        if self.retired.contains(&key) {
             return;
         }
         match self.members.get_mut(&key) {
@@ -352,11 +349,11 @@ impl Core {
     }
 
     fn retire(&mut self, key: Key, actions: &mut Vec<Action>) {
-        let Some(member) = self.members.remove(&key) else {
+        if self.members.remove(&key).is_none() {
             return;
-        };
+        }
         self.outbox.forget(key);
-        if self.retired.insert(key, member.assignment.epoch).is_none() {
+        if self.retired.insert(key) {
             self.retired_order.push_back(key);
         }
         while self.retired_order.len() > TOMBSTONES {
