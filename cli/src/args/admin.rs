@@ -1,0 +1,243 @@
+//! Flags of the commands for those who look after the platform: nodes, pools, tenants, quotas,
+//! policy, tokens.
+
+use crate::parse;
+use clap::{Args, Subcommand};
+
+/// Shown below the help of `login`.
+pub const LOGIN_EXAMPLES: &str = "\
+Example:
+  platform login --url http://127.0.0.1:7477 --token TOKEN
+  platform login --url http://127.0.0.1:7477 < token.txt     keeps it out of the shell's history";
+
+/// Shown below the help of `completion`.
+pub const COMPLETION_EXAMPLES: &str = "\
+Examples:
+  platform completion bash > ~/.local/share/bash-completion/completions/platform
+  platform completion zsh > ~/.zfunc/_platform
+  platform completion fish > ~/.config/fish/completions/platform.fish";
+
+/// `platform nodes`.
+#[derive(Debug, Subcommand)]
+pub enum Nodes {
+    /// Every node, its devices and their use
+    List,
+    /// One node in full
+    Show {
+        /// Node
+        #[arg(value_name = "NODE")]
+        node: String,
+    },
+    /// Start nothing new there; what runs goes on
+    Cordon(NodeChange),
+    /// Use it again
+    Uncordon(NodeChange),
+    /// Start nothing new there, and stop what still runs at the deadline
+    #[command(after_help = "\
+Examples:
+  platform nodes drain node-7 --dry-run                     which runs it would stop
+  platform nodes drain node-7 --deadline 2h --reason \"new driver\"")]
+    Drain {
+        /// The change.
+        #[command(flatten)]
+        change: NodeChange,
+        /// How long runs may still finish
+        #[arg(long, value_name = "TIME", value_parser = parse::duration_ms, default_value = "1h")]
+        deadline: u64,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+/// What each change of a node takes.
+#[derive(Debug, Args)]
+pub struct NodeChange {
+    /// Node
+    #[arg(value_name = "NODE")]
+    pub node: String,
+    /// Why, for the audit and whoever comes next
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Say what would happen, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `platform pools`.
+#[derive(Debug, Subcommand)]
+pub enum Pools {
+    /// Every pool, its devices and their use
+    List,
+    /// One pool in full
+    Show {
+        /// Pool
+        #[arg(value_name = "POOL")]
+        pool: String,
+    },
+    /// Make a pool; nodes join it with `platform agent --pool`
+    Create {
+        /// Pool
+        #[arg(value_name = "POOL")]
+        pool: String,
+        /// For people
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+    },
+    /// Change a pool
+    Set {
+        /// Pool
+        #[arg(value_name = "POOL")]
+        pool: String,
+        /// For people
+        #[arg(long, value_name = "TEXT", required = true)]
+        description: Option<String>,
+    },
+}
+
+/// `platform tenants`.
+#[derive(Debug, Subcommand)]
+pub enum Tenants {
+    /// Every tenant and its live runs
+    List,
+    /// One tenant and its quotas
+    Show {
+        /// Tenant
+        #[arg(value_name = "TENANT")]
+        tenant: String,
+    },
+    /// Make a tenant
+    Create {
+        /// Lower-case letters, digits, `-`, `_`, `.`
+        #[arg(value_name = "TENANT")]
+        tenant: String,
+    },
+}
+
+/// `platform quotas`.
+#[derive(Debug, Subcommand)]
+pub enum Quotas {
+    /// Every quota, what is used of it and what waits for it
+    List,
+    /// The quotas of one tenant
+    Show {
+        /// Tenant
+        #[arg(value_name = "TENANT")]
+        tenant: String,
+    },
+    /// Guarantee GPUs to a tenant, or take the quota away
+    #[command(after_help = "\
+Examples:
+  platform quotas set nlp --gpus 8
+  platform quotas set nlp --pool big --gpus 2.5 --dry-run
+  platform quotas set nlp --unlimited")]
+    Set {
+        /// Tenant
+        #[arg(value_name = "TENANT")]
+        tenant: String,
+        /// Pool
+        #[arg(long, value_name = "POOL", default_value = "default")]
+        pool: String,
+        /// GPUs, in parts where need be: 8, 2.5
+        #[arg(long, value_name = "N", value_parser = parse::gpus_milli, required_unless_present = "unlimited", conflicts_with = "unlimited")]
+        gpus: Option<u64>,
+        /// No quota: as many as there are
+        #[arg(long)]
+        unlimited: bool,
+        /// Say what would happen, change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// `platform policy`.
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// The policy in force
+    Show,
+    /// Change the policy; what is not named stays
+    #[command(after_help = "\
+Examples:
+  platform policy set --require-tag team=nlp,vision --tag-mode enforce
+  platform policy set --gpu-memory-cap 'bert*=20G' --price A100-80G=2.50 --currency EUR
+  platform policy set --no-price A100-80G --dry-run")]
+    Set(Box<PolicySet>),
+}
+
+/// `platform policy set`.
+#[derive(Debug, Args)]
+pub struct PolicySet {
+    /// Require a cost tag, with the values it may have: team, team=nlp,vision
+    #[arg(long = "require-tag", value_name = "KEY[=VALUES]", value_parser = parse::tag_rule)]
+    pub require_tags: Vec<(String, Vec<String>)>,
+    /// Require a cost tag no longer
+    #[arg(long = "no-require-tag", value_name = "KEY")]
+    pub no_require_tags: Vec<String>,
+    /// What a missing tag does
+    #[arg(long, value_name = "MODE", value_parser = ["off", "warn", "enforce"])]
+    pub tag_mode: Option<String>,
+    /// Most GPU memory on a device for a model: bert=20G, 'bert*=20G'
+    #[arg(long = "gpu-memory-cap", value_name = "MODEL=SIZE", value_parser = parse::model_size)]
+    pub caps: Vec<(String, u64)>,
+    /// Take a cap away
+    #[arg(long = "no-gpu-memory-cap", value_name = "MODEL")]
+    pub no_caps: Vec<String>,
+    /// Price of a GPU-hour by GPU model: A100-80G=2.50
+    #[arg(long = "price", value_name = "GPU=MONEY", value_parser = parse::model_money)]
+    pub prices: Vec<(String, u64)>,
+    /// Take a price away: the default price is used
+    #[arg(long = "no-price", value_name = "GPU")]
+    pub no_prices: Vec<String>,
+    /// Price of a GPU-hour of every other GPU model
+    #[arg(long, value_name = "MONEY", value_parser = parse::money_micro)]
+    pub default_price: Option<u64>,
+    /// Currency of every price
+    #[arg(long, value_name = "CODE")]
+    pub currency: Option<String>,
+    /// Refuse when the policy is no longer at this version
+    #[arg(long, value_name = "N")]
+    pub version: Option<u64>,
+    /// Print the policy as it would be, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `platform tokens`.
+#[derive(Debug, Subcommand)]
+pub enum Tokens {
+    /// Every token, without its secret
+    List,
+    /// Make a token; its secret is shown this once
+    #[command(after_help = "\
+Examples:
+  platform tokens create --user ada --tenant nlp
+  platform tokens create --user ci --tenant nlp --role member --ttl 365d --quiet > token.txt")]
+    Create {
+        /// User it speaks for
+        #[arg(long, value_name = "USER")]
+        user: String,
+        /// Tenant whose quota it uses
+        #[arg(long, value_name = "TENANT", default_value = "default")]
+        tenant: String,
+        /// What it may do
+        #[arg(long, value_name = "ROLE", default_value = "member", value_parser = ["viewer", "member", "tenant-admin", "platform-admin", "agent"])]
+        role: String,
+        /// How long it holds [default: 90d]
+        #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
+        ttl: Option<u64>,
+    },
+    /// End a token now
+    Revoke {
+        /// Id, as `platform tokens list` shows it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+/// `platform completion`.
+#[derive(Debug, Args)]
+pub struct Completion {
+    /// Shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,112 @@
+//! Flags of `platform run`.
+
+use crate::parse;
+use clap::Args;
+use std::path::PathBuf;
+
+/// Shown below the help.
+pub const EXAMPLES: &str = "\
+Examples:
+  platform run --tag team=nlp train.py --epochs 3         a script; what follows it is its own
+  platform run --tag team=nlp notebook.ipynb              a notebook, executed as it is
+  platform run --gpus 2 --tag team=nlp -- torchrun --nproc-per-node 2 train.py
+  platform run --gpu-fraction 0.5 --gpu-memory 20G --tag team=nlp train.py
+  platform run --dry-run train.py                         the plan and the price, nothing submitted
+  platform run --dev train.py                             here and now, without the platform
+
+Defaults can stand in platform.toml beside the script, under the same names (gpu_fraction = 0.5) and
+the tables [tags] and [env]; flags win. .gitignore and .platformignore say what is not uploaded.
+Exits with the workload's own exit code. Ctrl-C detaches: the run goes on.";
+
+const DEVICES: &str = "Devices";
+const PLACE: &str = "Place and order";
+const COST: &str = "Cost";
+const WORKLOAD: &str = "Workload";
+const FOLDER: &str = "Folder";
+const HOW: &str = "How to run";
+
+/// Flags of `platform run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// script.py [ARGS], notebook.ipynb, or -- PROGRAM [ARGS] [default: train.py, or the only script]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
+    pub command: Vec<String>,
+
+    /// Whole GPUs for each node [default: 1 where the pool has GPUs]
+    #[arg(long, value_name = "N", conflicts_with = "gpu_fraction", help_heading = DEVICES)]
+    pub gpus: Option<u32>,
+    /// A part of one GPU, 0.01 to 0.99
+    #[arg(long, value_name = "PART", value_parser = parse::gpu_fraction_milli, help_heading = DEVICES)]
+    pub gpu_fraction: Option<u32>,
+    /// Cap on GPU memory for each device: 20G, 512M
+    #[arg(long, value_name = "SIZE", value_parser = parse::size_mib, help_heading = DEVICES)]
+    pub gpu_memory: Option<u64>,
+    /// GPU model, as `platform nodes list` shows it
+    #[arg(long, value_name = "MODEL", help_heading = DEVICES)]
+    pub gpu_model: Option<String>,
+    /// Nodes that start together or not at all [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = DEVICES)]
+    pub nodes: Option<u32>,
+    /// CPUs to reserve on each node: 4, 0.5
+    #[arg(long, value_name = "N", value_parser = parse::cpus_milli, help_heading = DEVICES)]
+    pub cpus: Option<u64>,
+    /// Memory to reserve on each node: 16G
+    #[arg(long, value_name = "SIZE", value_parser = parse::size_mib, help_heading = DEVICES)]
+    pub memory: Option<u64>,
+
+    /// Pool [default: the server's default pool]
+    #[arg(long, value_name = "POOL", help_heading = PLACE)]
+    pub pool: Option<String>,
+    /// Higher starts first, -100 to 100
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100), help_heading = PLACE)]
+    pub priority: Option<i32>,
+    /// Tenant to charge [default: yours]
+    #[arg(long, value_name = "TENANT", help_heading = PLACE)]
+    pub tenant: Option<String>,
+
+    /// Cost tag, repeatable: --tag team=nlp --tag project=search
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse::tag, help_heading = COST)]
+    pub tags: Vec<(String, String)>,
+    /// Name of the model this run is for: caps and cost by model
+    #[arg(long, value_name = "NAME", help_heading = COST)]
+    pub model: Option<String>,
+
+    /// Name for people [default: the script and its folder]
+    #[arg(long, value_name = "NAME", help_heading = WORKLOAD)]
+    pub name: Option<String>,
+    /// Environment variable, repeatable
+    #[arg(long = "env", value_name = "KEY=VALUE", value_parser = parse::environment, help_heading = WORKLOAD)]
+    pub environment: Vec<(String, String)>,
+    /// Longest time to run: 2h, 90m
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_ms, help_heading = WORKLOAD)]
+    pub time_limit: Option<u64>,
+    /// How often to try again when it fails
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100), help_heading = WORKLOAD)]
+    pub retries: Option<u32>,
+    /// Container image to run in [default: none, the node's own Python]
+    #[arg(long, value_name = "IMAGE", help_heading = WORKLOAD)]
+    pub image: Option<String>,
+    /// Requirements file within the folder [default: requirements.txt where there is one]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_requirements", help_heading = WORKLOAD)]
+    pub requirements: Option<String>,
+    /// Install nothing, even where there is a requirements.txt
+    #[arg(long, help_heading = WORKLOAD)]
+    pub no_requirements: bool,
+
+    /// Folder to pack and run in
+    #[arg(long, short = 'C', value_name = "DIR", default_value = ".", help_heading = FOLDER)]
+    pub folder: PathBuf,
+    /// Largest folder to upload, before compression [default: 500M]
+    #[arg(long, value_name = "SIZE", value_parser = parse::size_bytes, help_heading = FOLDER)]
+    pub max_upload: Option<u64>,
+
+    /// Print the run's id and return; come back with `platform logs -f RUN`
+    #[arg(long, short, help_heading = HOW)]
+    pub detach: bool,
+    /// Print the plan, submit nothing
+    #[arg(long, conflicts_with_all = ["detach", "dev"], help_heading = HOW)]
+    pub dry_run: bool,
+    /// Run here and now without the platform, with the same environment variables
+    #[arg(long, conflicts_with = "detach", help_heading = HOW)]
+    pub dev: bool,
+}

@@ -1,0 +1,392 @@
+//! From the command line's types to plain values, one arm for each verb.
+
+use crate::args::{Command, Global, admin, look, run::RunArgs, serve};
+use crate::client::Client;
+use crate::commands::policy::Changes;
+use crate::commands::run::{How, dev, prepare};
+use crate::commands::runs::{Filter, cancel, logs, wait};
+use crate::commands::serve::{Logging, agent_alone, coordinator_alone, up};
+use crate::commands::{
+    self, Outcome, access, artifacts, completion, cost, models, nodes, policy, pools, quotas, runs,
+    sync, tenants,
+};
+use crate::config;
+use crate::failure::{Failure, exit};
+use crate::output::Printer;
+use crate::project::Project;
+use platform_proto::http::{NodeRequest, QuotaRequest, TokenRequest};
+use std::process::ExitCode;
+
+/// Does what the command line says.
+pub fn dispatch(printer: &Printer, global: Global, command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Launcher(launcher) => {
+            // Its own small process: no runtime, no other thread.
+            let ended = agent::launcher::main(&launcher.socket);
+            Ok(if ended == ExitCode::SUCCESS {
+                exit::DONE
+            } else {
+                exit::ERROR
+            })
+        }
+        Command::Completion(admin::Completion { shell }) => {
+            printer.bytes(&completion::script(shell));
+            Ok(exit::DONE)
+        }
+        Command::Reference => {
+            printer.text(&completion::reference());
+            Ok(exit::DONE)
+        }
+        Command::Logout => access::logout(printer, &config::home()?),
+        Command::Up(args) => start_up(printer, args),
+        Command::Coordinator(args) => start_coordinator(printer, args),
+        Command::Agent(args) => start_agent(printer, &global, args),
+        Command::Run(args) if args.dev => {
+            let home = config::home()?;
+            runtime(false)?.block_on(dev::run(printer, &home, typed(*args)))
+        }
+        // What is wrong with the folder is said before a server is looked for.
+        Command::Run(args) => {
+            let how = match (args.dry_run, args.detach) {
+                (true, _) => How::DryRun,
+                (_, true) => How::Detach,
+                _ => How::Attach,
+            };
+            let prepared = prepare::prepare(typed(*args))?;
+            let client = client(&global)?;
+            runtime(false)?.block_on(commands::run::run(&client, printer, prepared, how))
+        }
+        Command::Login => {
+            let home = config::home()?;
+            runtime(false)?.block_on(access::login(printer, &home, global.url, global.token))
+        }
+        Command::Sync(args) => {
+            let spool = sync::spool_folder(args.spool)?;
+            let client = if args.dry_run {
+                None
+            } else {
+                Some(client(&global)?)
+            };
+            runtime(false)?.block_on(sync::sync(
+                client.as_ref(),
+                printer,
+                &spool,
+                args.run.as_deref(),
+            ))
+        }
+        other => {
+            let client = client(&global)?;
+            runtime(false)?.block_on(ask(&client, printer, other))
+        }
+    }
+}
+
+/// Commands that are questions to, or changes of, a running platform.
+async fn ask(client: &Client, printer: &Printer, command: Command) -> Outcome {
+    match command {
+        Command::Runs(verb) => ask_runs(client, printer, verb).await,
+        Command::Ps(args) => list_runs(client, printer, args).await,
+        Command::Logs(args) => show_log(client, printer, args).await,
+        Command::Stop(args) => stop(client, printer, args).await,
+        Command::Models(look::Models::List) => models::list(client, printer).await,
+        Command::Models(look::Models::Show { name }) => models::show(client, printer, &name).await,
+        Command::Artifacts(look::Artifacts::List { run }) => {
+            artifacts::list(client, printer, &run).await
+        }
+        Command::Artifacts(look::Artifacts::Download { run, path, to }) => {
+            artifacts::download(client, printer, &run, path.as_deref(), to).await
+        }
+        Command::Cost(args) => {
+            cost::report(
+                client,
+                printer,
+                &args.by,
+                &args.since,
+                args.until.as_deref(),
+                args.format,
+            )
+            .await
+        }
+        Command::Nodes(verb) => ask_nodes(client, printer, verb).await,
+        Command::Pools(admin::Pools::List) => pools::list(client, printer).await,
+        Command::Pools(admin::Pools::Show { pool }) => pools::show(client, printer, &pool).await,
+        Command::Pools(admin::Pools::Create { pool, description }) => {
+            pools::put(client, printer, &pool, description, false).await
+        }
+        Command::Pools(admin::Pools::Set { pool, description }) => {
+            pools::put(client, printer, &pool, description, true).await
+        }
+        Command::Tenants(admin::Tenants::List) => tenants::list(client, printer).await,
+        Command::Tenants(admin::Tenants::Show { tenant }) => {
+            tenants::show(client, printer, &tenant).await
+        }
+        Command::Tenants(admin::Tenants::Create { tenant }) => {
+            tenants::create(client, printer, &tenant).await
+        }
+        Command::Quotas(admin::Quotas::List) => quotas::list(client, printer).await,
+        Command::Quotas(admin::Quotas::Show { tenant }) => {
+            quotas::show(client, printer, &tenant).await
+        }
+        Command::Quotas(admin::Quotas::Set {
+            tenant,
+            pool,
+            gpus,
+            unlimited: _,
+            dry_run,
+        }) => {
+            quotas::set(
+                client,
+                printer,
+                QuotaRequest {
+                    tenant,
+                    pool,
+                    gpu_milli: gpus,
+                    dry_run,
+                },
+            )
+            .await
+        }
+        Command::Policy(admin::Policy::Show) => policy::show(client, printer).await,
+        Command::Policy(admin::Policy::Set(args)) => {
+            let (version, dry_run) = (args.version, args.dry_run);
+            policy::set(client, printer, policy_changes(*args), version, dry_run).await
+        }
+        Command::Whoami => access::whoami(client, printer).await,
+        Command::Tokens(admin::Tokens::List) => access::list_tokens(client, printer).await,
+        Command::Tokens(admin::Tokens::Create {
+            user,
+            tenant,
+            role,
+            ttl,
+        }) => {
+            access::create_token(
+                client,
+                printer,
+                TokenRequest {
+                    user,
+                    tenant,
+                    role,
+                    ttl_ms: ttl,
+                },
+            )
+            .await
+        }
+        Command::Tokens(admin::Tokens::Revoke { id }) => {
+            access::revoke_token(client, printer, &id).await
+        }
+        Command::Run(_)
+        | Command::Sync(_)
+        | Command::Up(_)
+        | Command::Coordinator(_)
+        | Command::Agent(_)
+        | Command::Launcher(_)
+        | Command::Login
+        | Command::Logout
+        | Command::Completion(_)
+        | Command::Reference => unreachable!("dispatched before a client was made"),
+    }
+}
+
+async fn ask_runs(client: &Client, printer: &Printer, verb: look::Runs) -> Outcome {
+    match verb {
+        look::Runs::List(args) => list_runs(client, printer, args).await,
+        look::Runs::Show { run } => runs::show(client, printer, &run).await,
+        look::Runs::Logs(args) => show_log(client, printer, args).await,
+        look::Runs::Cancel(args) => stop(client, printer, args).await,
+        look::Runs::Explain { run } => runs::explain(client, printer, &run).await,
+        look::Runs::Compare { runs: compared } => runs::compare(client, printer, &compared).await,
+        look::Runs::Wait {
+            runs: waited,
+            timeout,
+        } => wait::wait(client, printer, &waited, timeout).await,
+    }
+}
+
+async fn list_runs(client: &Client, printer: &Printer, args: look::RunsList) -> Outcome {
+    if args.tracked {
+        return runs::list_tracked(client, printer, args.limit, args.before).await;
+    }
+    let filter = Filter {
+        state: args.state,
+        user: args.user,
+        tenant: args.tenant,
+        tag: args.tag,
+        limit: args.limit,
+        before: args.before,
+    };
+    runs::list(client, printer, filter).await
+}
+
+async fn show_log(client: &Client, printer: &Printer, args: look::RunsLogs) -> Outcome {
+    let wanted = logs::Wanted {
+        run: args.run,
+        attempt: args.attempt,
+        member: args.member,
+        raw: args.raw,
+    };
+    if args.follow {
+        logs::follow(client, printer, &wanted).await
+    } else {
+        logs::print(client, printer, &wanted).await
+    }
+}
+
+async fn stop(client: &Client, printer: &Printer, args: look::RunsCancel) -> Outcome {
+    cancel::cancel(
+        client,
+        printer,
+        &args.runs,
+        args.reason,
+        args.yes,
+        args.dry_run,
+    )
+    .await
+}
+
+async fn ask_nodes(client: &Client, printer: &Printer, verb: admin::Nodes) -> Outcome {
+    let request = |change: &admin::NodeChange| NodeRequest {
+        reason: change.reason.clone(),
+        deadline_ms: None,
+        dry_run: change.dry_run,
+    };
+    match verb {
+        admin::Nodes::List => nodes::list(client, printer).await,
+        admin::Nodes::Show { node } => nodes::show(client, printer, &node).await,
+        admin::Nodes::Cordon(change) => {
+            nodes::change(client, printer, &change.node, "cordon", request(&change)).await
+        }
+        admin::Nodes::Uncordon(change) => {
+            nodes::change(client, printer, &change.node, "uncordon", request(&change)).await
+        }
+        admin::Nodes::Drain {
+            change,
+            deadline,
+            yes,
+        } => {
+            let request = NodeRequest {
+                deadline_ms: Some(deadline),
+                ..request(&change)
+            };
+            nodes::drain(client, printer, &change.node, request, yes).await
+        }
+    }
+}
+
+fn policy_changes(args: admin::PolicySet) -> Changes {
+    Changes {
+        require_tags: args.require_tags,
+        no_require_tags: args.no_require_tags,
+        tag_mode: args.tag_mode,
+        caps: args.caps,
+        no_caps: args.no_caps,
+        prices: args.prices,
+        no_prices: args.no_prices,
+        default_price: args.default_price,
+        currency: args.currency,
+    }
+}
+
+fn typed(args: RunArgs) -> prepare::Typed {
+    prepare::Typed {
+        command: args.command,
+        flags: Project {
+            name: args.name,
+            gpus: args.gpus,
+            gpu_share_milli: args.gpu_fraction,
+            gpu_memory_mib: args.gpu_memory,
+            gpu_model: args.gpu_model,
+            nodes: args.nodes,
+            cpu_milli: args.cpus,
+            memory_mib: args.memory,
+            pool: args.pool,
+            model: args.model,
+            priority: args.priority,
+            time_limit_ms: args.time_limit,
+            retries: args.retries,
+            image: args.image,
+            requirements: args.requirements,
+            tags: args.tags.into_iter().collect(),
+            environment: args.environment.into_iter().collect(),
+        },
+        no_requirements: args.no_requirements,
+        tenant: args.tenant,
+        folder: args.folder,
+        max_upload_bytes: args.max_upload,
+    }
+}
+
+fn start_up(printer: &Printer, args: serve::Up) -> Outcome {
+    commands::serve::log(&logging(printer, &args.logging))?;
+    let home = config::home()?;
+    let started = up::Up {
+        data: args.data.unwrap_or_else(|| home.join("data")),
+        home,
+        listen: args.listen,
+        devices: commands::serve::devices(&args.devices)?,
+        node: commands::serve::node_name(args.node),
+        pool: args.pool,
+    };
+    runtime(true)?.block_on(up::up(printer, started))
+}
+
+fn start_coordinator(printer: &Printer, args: serve::Coordinator) -> Outcome {
+    commands::serve::log(&logging(printer, &args.logging))?;
+    let home = config::home()?;
+    let data = args
+        .data
+        .unwrap_or_else(|| home.join("data").join("coordinator"));
+    runtime(true)?.block_on(coordinator_alone::run(printer, &home, data, args.listen))
+}
+
+fn start_agent(printer: &Printer, global: &Global, args: serve::Agent) -> Outcome {
+    commands::serve::log(&logging(printer, &args.logging))?;
+    let home = config::home()?;
+    // `client.json` holds a person's token, which no agent may use.
+    let (Some(url), Some(token)) = (global.url.as_deref(), global.token.as_deref()) else {
+        return Err(Failure::usage("an agent needs --url and --token")
+            .hint("platform tokens create --user NODE --role agent"));
+    };
+    let endpoint = config::endpoint(Some(url), Some(token), None)?;
+    let data = args.data.unwrap_or_else(|| home.join("data").join("agent"));
+    let devices = commands::serve::devices(&args.devices)?;
+    let node = commands::serve::node_name(args.node);
+    runtime(true)?.block_on(agent_alone::run(
+        printer, endpoint, data, node, args.pool, devices,
+    ))
+}
+
+fn logging(printer: &Printer, args: &serve::Logging) -> Logging {
+    Logging {
+        filter: args.log.clone(),
+        format: args.log_format,
+        colour: printer.err.on,
+    }
+}
+
+fn client(global: &Global) -> Result<Client, Failure> {
+    let file = config::home().and_then(|home| config::read_client_file(&home));
+    // With both flags the file is not needed, so what is wrong with it does not matter.
+    let file = match (global.url.is_some() && global.token.is_some(), file) {
+        (_, Ok(file)) => file,
+        (true, Err(_)) => None,
+        (false, Err(failure)) => return Err(failure),
+    };
+    Client::new(config::endpoint(
+        global.url.as_deref(),
+        global.token.as_deref(),
+        file,
+    )?)
+}
+
+/// A server wants every core; a client is one conversation.
+fn runtime(server: bool) -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = if server {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    builder
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::error(format!("cannot start: {error}")))
+}

@@ -1,0 +1,349 @@
+//! What a submit would do, and what a run did: the two texts that every `platform run` begins and
+//! ends with. Pure.
+
+use super::Paint;
+use super::amounts::{duration, gpu_hours, memory, metric, milli, money};
+use super::tables::{indented, pairs, plain};
+use super::views::{command_line, grant, is_own_metric};
+use platform_proto::http::{CostReport, RunSpec, RunView, SubmitResponse, TrackedRun};
+
+/// What a spec asks of devices, in words.
+pub fn devices_asked(spec: &RunSpec) -> String {
+    let model = spec
+        .gpu_model
+        .as_deref()
+        .map_or_else(|| "GPU".to_owned(), plain);
+    let devices = match (spec.gpu_share_milli, spec.gpus) {
+        (Some(share), _) => format!("{} of a {model}", milli(u64::from(share))),
+        (None, Some(0)) => "no GPU".to_owned(),
+        (None, Some(count)) => format!("{count} x {model}"),
+        (None, None) => "default".to_owned(),
+    };
+    let cap = match spec.gpu_memory_mib {
+        Some(mib) if spec.gpus != Some(0) => format!(", {} each", memory(mib)),
+        _ => String::new(),
+    };
+    let nodes = if spec.nodes > 1 {
+        format!(" on each of {} nodes", spec.nodes)
+    } else {
+        String::new()
+    };
+    format!("{devices}{cap}{nodes}")
+}
+
+/// What is uploaded, for the plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upload {
+    /// Files in the package.
+    pub files: usize,
+    /// Their size.
+    pub folder_bytes: u64,
+    /// The package's size.
+    pub packed_bytes: u64,
+    /// The store has it already.
+    pub stored: bool,
+}
+
+/// The plan, shown before a submit.
+pub fn plan(plan: &SubmitResponse, upload: Option<&Upload>, paint: Paint) -> String {
+    let spec = &plan.spec;
+    let default = |field: &str| {
+        if plan.defaulted.iter().any(|name| name == field) {
+            " (default)"
+        } else {
+            ""
+        }
+    };
+    let simulated = if plan.simulated { ", simulated" } else { "" };
+    let tags: Vec<String> = spec
+        .tags
+        .iter()
+        .map(|(key, value)| format!("{}={}", plain(key), plain(value)))
+        .collect();
+    let devices_default = if ["gpus", "gpu_share_milli"]
+        .iter()
+        .any(|field| !default(field).is_empty())
+    {
+        " (default)"
+    } else {
+        ""
+    };
+    let mut reserved = Vec::new();
+    reserved.extend(spec.cpu_milli.map(|cpus| format!("{} CPUs", milli(cpus))));
+    reserved.extend(spec.memory_mib.map(memory));
+    let queue = match (plan.starts_now, plan.queue_ahead, &plan.waits_because) {
+        (true, _, _) => "starts now".to_owned(),
+        (false, 0, None) => "next in the queue".to_owned(),
+        (false, ahead, None) => format!("{ahead} ahead of it"),
+        (false, 0, Some(why)) => format!("next in the queue; waits: {}", plain(why)),
+        (false, ahead, Some(why)) => format!("{ahead} ahead of it; waits: {}", plain(why)),
+    };
+    let folder = upload.map(|upload| {
+        let files = if upload.files == 1 {
+            "1 file".to_owned()
+        } else {
+            format!("{} files", upload.files)
+        };
+        let sent = if upload.stored {
+            "stored already".to_owned()
+        } else {
+            format!("{} to send", super::amounts::bytes(upload.packed_bytes))
+        };
+        format!(
+            "{files}, {}, {sent}",
+            super::amounts::bytes(upload.folder_bytes)
+        )
+    });
+    let mut text = paint.bold("plan") + "\n";
+    text.push_str(&indented(&pairs(&[
+        ("name", plain(&spec.name)),
+        ("command", plain(&command_line(&spec.command))),
+        ("folder", folder.unwrap_or_default()),
+        (
+            "requirements",
+            spec.requirements_path
+                .as_deref()
+                .map(plain)
+                .unwrap_or_default(),
+        ),
+        (
+            "image",
+            spec.image.as_deref().map(plain).unwrap_or_default(),
+        ),
+        (
+            "devices",
+            format!("{}{devices_default}{simulated}", devices_asked(spec)),
+        ),
+        ("reserved", reserved.join(", ")),
+        (
+            "pool",
+            spec.pool
+                .as_deref()
+                .map(|pool| format!("{}{}", plain(pool), default("pool")))
+                .unwrap_or_default(),
+        ),
+        (
+            "tenant",
+            spec.tenant
+                .as_deref()
+                .map(|tenant| format!("{}{}", plain(tenant), default("tenant")))
+                .unwrap_or_default(),
+        ),
+        (
+            "tags",
+            if tags.is_empty() {
+                "none".to_owned()
+            } else {
+                tags.join(" ")
+            },
+        ),
+        (
+            "model",
+            spec.model.as_deref().map(plain).unwrap_or_default(),
+        ),
+        (
+            "priority",
+            if spec.priority == 0 {
+                String::new()
+            } else {
+                spec.priority.to_string()
+            },
+        ),
+        (
+            "time limit",
+            spec.time_limit_ms
+                .map(|ms| duration(ms * 1000) + default("time_limit_ms"))
+                .unwrap_or_default(),
+        ),
+        (
+            "retries",
+            if spec.retries == 0 {
+                String::new()
+            } else {
+                spec.retries.to_string()
+            },
+        ),
+        (
+            "price",
+            format!(
+                "{} an hour",
+                money(plan.price_per_hour_micro, &plan.currency)
+            ),
+        ),
+        ("queue", queue),
+    ])));
+    for warning in &plan.warnings {
+        text.push_str(&format!(
+            "{} {}\n",
+            paint.yellow("warning:"),
+            plain(warning)
+        ));
+    }
+    text
+}
+
+/// What a run did, shown when it has ended.
+pub fn summary(
+    run: &RunView,
+    tracked: Option<&TrackedRun>,
+    team_cost: Option<&CostReport>,
+    paint: Paint,
+) -> String {
+    let took = run
+        .started_us
+        .zip(run.ended_us)
+        .map(|(start, end)| duration(end.saturating_sub(start)));
+    let exit = match run.exit_code {
+        Some(0) | None => String::new(),
+        Some(code) => format!(", exit code {code}"),
+    };
+    let why = run
+        .detail
+        .as_deref()
+        .filter(|_| run.state != "succeeded")
+        .map(|why| format!(": {}", plain(why)))
+        .unwrap_or_default();
+    let mut held: Vec<String> = Vec::new();
+    for member in run
+        .attempts
+        .last()
+        .map(|attempt| attempt.members.as_slice())
+        .unwrap_or_default()
+    {
+        held.extend(
+            member
+                .devices
+                .iter()
+                .map(|device| format!("{} on {}", grant(device), plain(&member.node))),
+        );
+    }
+    let mut cost = money(run.cost_micro, &run.currency);
+    if run.gpu_us > 0 {
+        cost.push_str(&format!(" for {} GPU hours", gpu_hours(run.gpu_us)));
+    }
+    let charged: Vec<String> = run
+        .spec
+        .tags
+        .iter()
+        .map(|(key, value)| format!("{}={}", plain(key), plain(value)))
+        .collect();
+    let team = run
+        .spec
+        .tags
+        .get("team")
+        .zip(team_cost)
+        .and_then(|(team, report)| {
+            let row = report.rows.iter().find(|row| row.key == *team)?;
+            Some(format!(
+                "{} has spent {} in 30 days",
+                plain(team),
+                money(row.cost_micro, &report.currency)
+            ))
+        });
+    let mut metrics: Vec<String> = Vec::new();
+    let mut models: Vec<String> = Vec::new();
+    let mut files = 0;
+    if let Some(tracked) = tracked {
+        metrics.extend(
+            tracked
+                .metrics
+                .iter()
+                .filter(|(key, _)| is_own_metric(key))
+                .map(|(key, latest)| format!("{} {}", plain(key), metric(latest.value))),
+        );
+        models.extend(
+            tracked
+                .models
+                .iter()
+                .map(|version| format!("{} version {}", plain(&version.name), version.version)),
+        );
+        files = tracked.artifacts.len();
+    }
+    // A long tail of metrics hides the summary; `runs show` has them all.
+    if metrics.len() > 12 {
+        let more = metrics.len() - 12;
+        metrics.truncate(12);
+        metrics.push(format!("and {more} more"));
+    }
+    let mut text = format!(
+        "{} {}{exit}{why}\n",
+        paint.bold(&run.id),
+        paint.state(&run.state)
+    );
+    text.push_str(&indented(&pairs(&[
+        ("name", plain(&run.spec.name)),
+        ("took", took.unwrap_or_default()),
+        (
+            "attempts",
+            if run.attempts.len() > 1 {
+                run.attempts.len().to_string()
+            } else {
+                String::new()
+            },
+        ),
+        ("metrics", metrics.join("\n")),
+        ("models", models.join("\n")),
+        (
+            "files",
+            if files == 0 {
+                String::new()
+            } else {
+                files.to_string()
+            },
+        ),
+        (
+            "devices",
+            if held.is_empty() {
+                "none".to_owned()
+            } else {
+                held.join("\n")
+            },
+        ),
+        ("cost", cost),
+        (
+            "charged to",
+            if charged.is_empty() {
+                "no tag".to_owned()
+            } else {
+                charged.join(" ")
+            },
+        ),
+        ("team", team.unwrap_or_default()),
+    ])));
+    text.push_str(&next_commands(run, tracked));
+    text
+}
+
+fn next_commands(run: &RunView, tracked: Option<&TrackedRun>) -> String {
+    let mut next = vec![(format!("platform runs show {}", run.id), "all about it")];
+    if run.state == "succeeded" {
+        if let Some(version) = tracked.and_then(|tracked| tracked.models.first()) {
+            next.push((
+                format!("platform models show {}", plain(&version.name)),
+                "every version of the model",
+            ));
+        }
+        if tracked.is_some_and(|tracked| !tracked.artifacts.is_empty()) {
+            next.push((
+                format!("platform artifacts download {}", run.id),
+                "fetch its files",
+            ));
+        }
+    } else {
+        next.push((format!("platform logs {}", run.id), "its whole log"));
+    }
+    next.push((
+        "platform cost --by team".to_owned(),
+        "what each team has spent",
+    ));
+    let width = next
+        .iter()
+        .map(|(command, _)| command.len())
+        .max()
+        .unwrap_or(0);
+    let lines: Vec<String> = next
+        .iter()
+        .map(|(command, what)| format!("{command:width$}  {what}"))
+        .collect();
+    format!("next\n{}", indented(&lines.join("\n")))
+}

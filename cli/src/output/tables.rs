@@ -1,0 +1,82 @@
+//! Tables for people. Columns by two spaces, no lines: they read well and cut well.
+
+use super::Paint;
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+
+/// A table with a heading; empty cells show `-`. A column headed `state` is coloured by what it says.
+pub fn table(heading: &[&str], rows: Vec<Vec<String>>, paint: Paint) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    if paint.on {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table.set_header(
+        heading
+            .iter()
+            .map(|title| Cell::new(title.to_uppercase()).add_attribute(Attribute::Bold)),
+    );
+    for row in rows {
+        table.add_row(row.into_iter().zip(heading).map(|(text, title)| {
+            let cell = Cell::new(if text.is_empty() { "-" } else { &text });
+            match state_colour(&text).filter(|_| *title == "state") {
+                Some(colour) => cell.fg(colour),
+                None => cell,
+            }
+        }));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    trimmed(&table.to_string())
+}
+
+/// Names and values, one pair a line; pairs without a value are left out.
+pub fn pairs(rows: &[(&str, String)]) -> String {
+    let width = rows
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or(0);
+    let mut text = String::new();
+    for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
+        for (index, line) in value.lines().enumerate() {
+            let name = if index == 0 { *name } else { "" };
+            text.push_str(format!("{name:width$}  {line}").trim_end());
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// Lines moved right.
+pub fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+fn state_colour(state: &str) -> Option<Color> {
+    match state {
+        "succeeded" | "finished" | "ready" => Some(Color::DarkGreen),
+        "running" => Some(Color::DarkCyan),
+        "failed" | "lost" => Some(Color::DarkRed),
+        "queued" | "cordoned" | "draining" | "stopping" => Some(Color::DarkYellow),
+        _ => None,
+    }
+}
+
+fn trimmed(text: &str) -> String {
+    text.lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
+}
+
+/// What a workload or another user named must not steer the terminal, nor break a row.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}

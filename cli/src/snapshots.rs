@@ -1,0 +1,517 @@
+//! Whole outputs, held by snapshots: the help of every command, tables, plan and summary, from fixed
+//! values and a fixed clock; and the reference page, kept equal to the binary's own help.
+
+use crate::commands::completion;
+use crate::output::plan::{self, Upload};
+use crate::output::{Paint, views};
+use platform_proto::http::*;
+use values::*;
+
+/// Fixed values.
+pub mod values {
+    use platform_proto::http::*;
+
+    /// 2026-11-23 10:00:00 UTC.
+    pub const NOW_US: u64 = 1_795_428_000_000_000;
+    const MINUTE_US: u64 = 60_000_000;
+
+    pub fn spec() -> RunSpec {
+        RunSpec {
+            name: "train-digits".to_owned(),
+            command: ["python", "train.py", "--note", "two words"]
+                .map(str::to_owned)
+                .to_vec(),
+            source_sha256: Some("ab".repeat(32)),
+            requirements_path: Some("requirements.txt".to_owned()),
+            gpus: Some(2),
+            gpu_memory_mib: Some(20480),
+            gpu_model: Some("A100-80G".to_owned()),
+            nodes: 1,
+            memory_mib: Some(16384),
+            cpu_milli: Some(4000),
+            pool: Some("default".to_owned()),
+            tags: [
+                ("team".to_owned(), "nlp".to_owned()),
+                ("project".to_owned(), "digits".to_owned()),
+            ]
+            .into(),
+            model: Some("digits".to_owned()),
+            time_limit_ms: Some(7_200_000),
+            tenant: Some("default".to_owned()),
+            ..RunSpec::default()
+        }
+    }
+
+    pub fn grant() -> GrantView {
+        GrantView {
+            device: "GPU-1".to_owned(),
+            index: 3,
+            model: "A100-80G".to_owned(),
+            share_milli: 500,
+            memory_mib: 20480,
+            simulated: true,
+        }
+    }
+
+    pub fn run() -> RunView {
+        RunView {
+            id: "run-17".to_owned(),
+            spec: spec(),
+            tenant: "default".to_owned(),
+            user: "ada".to_owned(),
+            state: "succeeded".to_owned(),
+            detail: None,
+            submitted_us: NOW_US - 12 * MINUTE_US,
+            started_us: Some(NOW_US - 11 * MINUTE_US),
+            ended_us: Some(NOW_US - MINUTE_US),
+            exit_code: Some(0),
+            client_exit_code: Some(0),
+            attempts: vec![AttemptView {
+                number: 1,
+                epoch: 4,
+                state: "ended".to_owned(),
+                placed_us: NOW_US - 12 * MINUTE_US,
+                started_us: Some(NOW_US - 11 * MINUTE_US),
+                ended_us: Some(NOW_US - MINUTE_US),
+                end: Some("exited with 0".to_owned()),
+                members: vec![MemberView {
+                    node: "node-7".to_owned(),
+                    state: "ended".to_owned(),
+                    devices: vec![grant()],
+                    enforcement: Some("GPU memory is a cap by agreement, not enforced".to_owned()),
+                }],
+            }],
+            cost_micro: 833_333,
+            gpu_us: 1_200_000_000,
+            currency: "EUR".to_owned(),
+            simulated: true,
+        }
+    }
+
+    pub fn waiting() -> RunView {
+        RunView {
+            id: "run-18".to_owned(),
+            spec: RunSpec {
+                gpus: None,
+                gpu_share_milli: Some(250),
+                gpu_memory_mib: None,
+                gpu_model: None,
+                nodes: 2,
+                ..spec()
+            },
+            state: "queued".to_owned(),
+            detail: Some("waits for capacity".to_owned()),
+            started_us: None,
+            ended_us: None,
+            exit_code: None,
+            client_exit_code: None,
+            attempts: Vec::new(),
+            cost_micro: 0,
+            gpu_us: 0,
+            simulated: false,
+            ..run()
+        }
+    }
+
+    pub fn tracked() -> TrackedRun {
+        let latest = |value, step| MetricLatest {
+            step,
+            value,
+            count: 10,
+        };
+        TrackedRun {
+            run: "run-17".to_owned(),
+            name: "train-digits".to_owned(),
+            parent: None,
+            status: "finished".to_owned(),
+            user: "ada".to_owned(),
+            started_us: NOW_US - 11 * MINUTE_US,
+            ended_us: Some(NOW_US - MINUTE_US),
+            error: None,
+            tags: spec().tags,
+            params: [
+                ("lr".to_owned(), serde_json::json!(0.001)),
+                ("kind".to_owned(), serde_json::json!("svm")),
+            ]
+            .into(),
+            metrics: [
+                ("accuracy".to_owned(), latest(0.973, 10)),
+                ("loss".to_owned(), latest(f64::NAN, 10)),
+                ("system/cpu_percent".to_owned(), latest(93.0, 40)),
+            ]
+            .into(),
+            artifacts: vec![ArtifactView {
+                path: "plots/loss.png".to_owned(),
+                sha256: "cd".repeat(32),
+                size_bytes: 20_480,
+            }],
+            models: vec![version()],
+            progress: Some(Progress {
+                done: 10,
+                total: 10,
+            }),
+        }
+    }
+
+    pub fn version() -> ModelVersionView {
+        ModelVersionView {
+            name: "digits".to_owned(),
+            version: 3,
+            run: "run-17".to_owned(),
+            framework: "scikit-learn".to_owned(),
+            created_us: NOW_US - MINUTE_US,
+            manifest: serde_json::json!({}),
+            files: vec![ArtifactView {
+                path: "model.skops".to_owned(),
+                sha256: "ef".repeat(32),
+                size_bytes: 3_000_000,
+            }],
+        }
+    }
+
+    pub fn node() -> NodeView {
+        let device = |index: u32| DeviceView {
+            id: format!("sim-{index}"),
+            index,
+            model: "A100-80G".to_owned(),
+            memory_mib: 81920,
+            memory_allocated_mib: if index == 0 { 20480 } else { 0 },
+            share_allocated_milli: if index == 0 { 500 } else { 0 },
+            simulated: true,
+            runs: if index == 0 {
+                vec!["run-17".to_owned()]
+            } else {
+                Vec::new()
+            },
+            utilization_percent: None,
+            memory_used_mib: None,
+        };
+        NodeView {
+            name: "node-7".to_owned(),
+            pool: "default".to_owned(),
+            state: "draining".to_owned(),
+            reason: Some("new driver".to_owned()),
+            devices: vec![device(0), device(1)],
+            cpu_milli: 16000,
+            cpu_reserved_milli: 4000,
+            memory_mib: 64_000,
+            memory_reserved_mib: 16384,
+            runs: vec!["run-17".to_owned()],
+            agent_version: "0.1.0".to_owned(),
+            runtimes: vec!["process".to_owned(), "docker".to_owned()],
+            heard_ago_ms: Some(800),
+            off_platform: vec!["ada: python (pid 41) on GPU 1".to_owned()],
+            simulated: true,
+        }
+    }
+
+    pub fn quota() -> QuotaView {
+        QuotaView {
+            tenant: "nlp".to_owned(),
+            pool: "default".to_owned(),
+            gpu_milli: Some(8000),
+            used_milli: 2500,
+            waiting_milli: 0,
+        }
+    }
+
+    pub fn policy() -> PolicyView {
+        PolicyView {
+            version: 3,
+            required_tags: [(
+                "team".to_owned(),
+                TagRule {
+                    allowed: vec!["nlp".to_owned(), "vision".to_owned()],
+                },
+            )]
+            .into(),
+            tag_mode: "enforce".to_owned(),
+            gpu_memory_caps_mib: [("bert*".to_owned(), 20480)].into(),
+            gpu_hour_price_micro: [("A100-80G".to_owned(), 2_500_000)].into(),
+            default_gpu_hour_price_micro: 1_000_000,
+            currency: "EUR".to_owned(),
+        }
+    }
+
+    pub fn cost() -> CostReport {
+        let row = |key: &str, cost_micro| CostRow {
+            key: key.to_owned(),
+            runs: 2,
+            gpu_us: 5_400_000_000,
+            cost_micro,
+        };
+        CostReport {
+            by: "team".to_owned(),
+            since_us: NOW_US - 7 * 86_400_000_000,
+            until_us: NOW_US,
+            rows: vec![row("nlp", 3_750_000), row("=cmd,\"x\"", 120), row("", 0)],
+            total: row("", 3_750_120),
+            currency: "EUR".to_owned(),
+            simulated: true,
+        }
+    }
+
+    pub fn planned() -> SubmitResponse {
+        SubmitResponse {
+            run: None,
+            spec: spec(),
+            defaulted: vec!["pool".to_owned(), "tenant".to_owned()],
+            price_per_hour_micro: 5_000_000,
+            currency: "EUR".to_owned(),
+            queue_ahead: 2,
+            starts_now: false,
+            waits_because: Some("all 8 GPUs of the pool are taken".to_owned()),
+            warnings: vec!["tag `project` is not in the list".to_owned()],
+            simulated: true,
+        }
+    }
+}
+
+const PLAIN: Paint = Paint { on: false };
+
+/// Times are shown in the reader's own zone; a snapshot must not depend on where it is made.
+fn settled(text: String) -> String {
+    let mut parts = text.split("2026-11-");
+    let mut settled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        settled.push_str("[moment]");
+        settled.push_str(&part["23 10:00:00".len()..]);
+    }
+    settled
+}
+
+#[test]
+fn help_of_every_command() {
+    for (path, help) in completion::helps() {
+        insta::assert_snapshot!(format!("help {path}").replace(' ', "_"), help);
+    }
+}
+
+#[test]
+fn the_reference_page_is_the_binarys_own_help() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/cli.md");
+    let written = std::fs::read_to_string(page).unwrap_or_default();
+    assert!(
+        written == completion::reference(),
+        "docs/reference/cli.md is old; run: platform reference > docs/reference/cli.md"
+    );
+}
+
+#[test]
+fn tables_of_runs() {
+    let list = RunList {
+        runs: vec![waiting(), run()],
+        next: Some("run-17".to_owned()),
+    };
+    insta::assert_snapshot!("runs_list", views::runs(&list, NOW_US, PLAIN));
+    insta::assert_snapshot!(
+        "runs_list_empty",
+        views::runs(
+            &RunList {
+                runs: Vec::new(),
+                next: None
+            },
+            NOW_US,
+            PLAIN
+        )
+    );
+    insta::assert_snapshot!(
+        "runs_list_colour",
+        views::runs(&list, NOW_US, Paint { on: true }).replace('\x1b', "ESC")
+    );
+    insta::assert_snapshot!(
+        "runs_show",
+        settled(views::run(Some(&run()), Some(&tracked()), NOW_US, PLAIN))
+    );
+    insta::assert_snapshot!(
+        "runs_show_waiting",
+        settled(views::run(Some(&waiting()), None, NOW_US, PLAIN))
+    );
+    let failed = TrackedRun {
+        error: Some("Traceback:\n  line 1\nValueError: x\x1b[2J".to_owned()),
+        status: "failed".to_owned(),
+        ..tracked()
+    };
+    insta::assert_snapshot!(
+        "runs_show_tracked_elsewhere",
+        settled(views::run(None, Some(&failed), NOW_US, PLAIN))
+    );
+    insta::assert_snapshot!(
+        "runs_list_tracked",
+        views::tracked_list(
+            &TrackedList {
+                runs: vec![tracked()]
+            },
+            NOW_US,
+            PLAIN
+        )
+    );
+    insta::assert_snapshot!(
+        "runs_compare",
+        views::comparison(
+            &[(Some(run()), Some(tracked())), (Some(waiting()), None)],
+            NOW_US,
+            PLAIN
+        )
+    );
+    let explanation = Explanation {
+        run: "run-18".to_owned(),
+        state: "queued".to_owned(),
+        tier: "waiting-for-capacity".to_owned(),
+        summary: "no node has 2 free A100-80G".to_owned(),
+        reasons: vec!["3 of 4 nodes: model mismatch".to_owned()],
+        queue_ahead: 2,
+        hint: Some("platform run --gpu-model T4".to_owned()),
+    };
+    insta::assert_snapshot!("runs_explain", views::explanation(&explanation, PLAIN));
+}
+
+#[test]
+fn tables_of_the_platform() {
+    insta::assert_snapshot!(
+        "nodes_list",
+        views::nodes(
+            &NodeList {
+                nodes: vec![node()]
+            },
+            PLAIN
+        )
+    );
+    insta::assert_snapshot!("nodes_show", views::node(&node(), PLAIN));
+    let change = NodeChange {
+        node: node(),
+        affected_runs: vec!["run-17".to_owned()],
+        dry_run: true,
+    };
+    insta::assert_snapshot!("nodes_drain_dry_run", views::node_change(&change, PLAIN));
+    let pool = PoolView {
+        name: "default".to_owned(),
+        description: "the first".to_owned(),
+        nodes: 1,
+        devices: [("A100-80G".to_owned(), 2)].into(),
+        gpu_milli: 2000,
+        used_milli: 500,
+        waiting: 1,
+        simulated: true,
+    };
+    insta::assert_snapshot!("pools_list", views::pools(&[pool], PLAIN));
+    let tenant = TenantView {
+        name: "nlp".to_owned(),
+        created_us: NOW_US - 3_600_000_000,
+        live_runs: 2,
+        quotas: vec![quota()],
+    };
+    insta::assert_snapshot!(
+        "tenants_list",
+        views::tenants(
+            &TenantList {
+                tenants: vec![tenant.clone()]
+            },
+            NOW_US,
+            PLAIN
+        )
+    );
+    insta::assert_snapshot!("tenants_show", settled(views::tenant(&tenant, PLAIN)));
+    let unlimited = QuotaView {
+        gpu_milli: None,
+        ..quota()
+    };
+    insta::assert_snapshot!("quotas_list", views::quotas(&[quota(), unlimited], PLAIN));
+    insta::assert_snapshot!("policy_show", views::policy(&policy()));
+    insta::assert_snapshot!("cost_table", settled(views::cost(&cost(), PLAIN)));
+    insta::assert_snapshot!("cost_csv", views::cost_csv(&cost()));
+    let whoami = Whoami {
+        user: "ada".to_owned(),
+        tenant: "nlp".to_owned(),
+        role: "member".to_owned(),
+        token: "token-3".to_owned(),
+        server_version: "0.1.0".to_owned(),
+        simulated: true,
+        currency: "EUR".to_owned(),
+    };
+    insta::assert_snapshot!("whoami", views::whoami(&whoami, "http://127.0.0.1:7477"));
+    let token = |id: &str, expires_us, revoked| TokenView {
+        id: id.to_owned(),
+        user: "ada".to_owned(),
+        tenant: "nlp".to_owned(),
+        role: "member".to_owned(),
+        created_us: NOW_US - 3_600_000_000,
+        expires_us,
+        revoked,
+    };
+    let tokens = vec![
+        token("token-3", None, false),
+        token("token-2", Some(NOW_US - 1), false),
+        token("token-1", None, true),
+    ];
+    insta::assert_snapshot!(
+        "tokens_list",
+        settled(views::tokens(&TokenList { tokens }, NOW_US, PLAIN))
+    );
+    let model = ModelView {
+        name: "digits".to_owned(),
+        versions: vec![
+            ModelVersionView {
+                version: 2,
+                ..version()
+            },
+            version(),
+        ],
+    };
+    insta::assert_snapshot!("models_show", views::model(&model, NOW_US, PLAIN));
+    insta::assert_snapshot!(
+        "models_list",
+        views::models(
+            &ModelList {
+                models: vec![model]
+            },
+            NOW_US,
+            PLAIN
+        )
+    );
+    insta::assert_snapshot!(
+        "artifacts_list",
+        views::artifacts(&tracked().artifacts, PLAIN)
+    );
+}
+
+#[test]
+fn the_plan_before_and_the_summary_after() {
+    let upload = Upload {
+        files: 3,
+        folder_bytes: 12_345,
+        packed_bytes: 4_321,
+        stored: false,
+    };
+    insta::assert_snapshot!("plan_waiting", plan::plan(&planned(), Some(&upload), PLAIN));
+    let now = SubmitResponse {
+        starts_now: true,
+        waits_because: None,
+        queue_ahead: 0,
+        warnings: Vec::new(),
+        simulated: false,
+        ..planned()
+    };
+    insta::assert_snapshot!(
+        "plan_starts_now",
+        plan::plan(
+            &now,
+            Some(&Upload {
+                stored: true,
+                ..upload
+            }),
+            PLAIN
+        )
+    );
+    insta::assert_snapshot!(
+        "summary_succeeded",
+        plan::summary(&run(), Some(&tracked()), Some(&cost()), PLAIN)
+    );
+    let failed = RunView {
+        state: "failed".to_owned(),
+        exit_code: Some(3),
+        detail: Some("exited with 3".to_owned()),
+        ..run()
+    };
+    insta::assert_snapshot!("summary_failed", plan::summary(&failed, None, None, PLAIN));
+}
