@@ -134,7 +134,7 @@ class Run:
         """Says how far the script is: `done` of `total`."""
         try:
             if not self._closed:
-                self._recorder.record("progress", done=max(0, int(done)), total=max(0, int(total)))
+                self._recorder.record("progress", done=_count(done), total=_count(total))
         except Exception as error:
             say(f"log_progress skipped {done!r} of {total!r}: {error}", once="log_progress")
 
@@ -551,3 +551,7 @@ def _clean_step(step: Any) -> Optional[int]:
 
 
 _now_ns = time.time_ns
+
+
+def _count(number: Any) -> int:
+    return min(max(0, int(number)), 2**63 - 1)
