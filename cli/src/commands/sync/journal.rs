@@ -514,7 +514,7 @@ mod tests {
         assert_eq!(sequences(&writer.batch(1 << 20).unwrap()), [3, 4]);
         writer.start_after(0);
         assert_eq!(
-            sequences(&writer.batch(60).unwrap()),
+            sequences(&writer.batch(40).unwrap()),
             [1],
             "a batch holds whole lines, at least one"
         );
