@@ -51,7 +51,11 @@ pub async fn download(
             .collect()
     })?;
     let size: u64 = wanted.iter().map(|file| file.size_bytes).sum();
-    printer.note(&format!("{} files, {}", wanted.len(), amounts::bytes(size)));
+    let files = match wanted.len() {
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
+    };
+    printer.note(&format!("{files}, {}", amounts::bytes(size)));
     Ok(exit::DONE)
 }
 

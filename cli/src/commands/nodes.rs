@@ -37,6 +37,9 @@ pub async fn change(
         )
         .await?;
     printer.result(&change, |paint| views::node_change(&change, paint))?;
+    if request.dry_run {
+        printer.note("nothing was changed");
+    }
     Ok(exit::DONE)
 }
 

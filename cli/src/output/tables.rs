@@ -5,6 +5,17 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 
 /// A table with a heading; empty cells show `-`. A column headed `state` is coloured by what it says.
 pub fn table(heading: &[&str], rows: Vec<Vec<String>>, paint: Paint) -> String {
+    let titles: Vec<String> = heading.iter().map(|title| title.to_uppercase()).collect();
+    titled(&titles, heading, rows, paint)
+}
+
+/// A table whose columns are named by values, which keep their case.
+pub fn table_of_values(heading: &[&str], rows: Vec<Vec<String>>, paint: Paint) -> String {
+    let titles: Vec<String> = heading.iter().map(|title| (*title).to_owned()).collect();
+    titled(&titles, heading, rows, paint)
+}
+
+fn titled(titles: &[String], heading: &[&str], rows: Vec<Vec<String>>, paint: Paint) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -15,9 +26,9 @@ pub fn table(heading: &[&str], rows: Vec<Vec<String>>, paint: Paint) -> String {
         table.force_no_tty();
     }
     table.set_header(
-        heading
+        titles
             .iter()
-            .map(|title| Cell::new(title.to_uppercase()).add_attribute(Attribute::Bold)),
+            .map(|title| Cell::new(title).add_attribute(Attribute::Bold)),
     );
     for row in rows {
         table.add_row(row.into_iter().zip(heading).map(|(text, title)| {

@@ -5,7 +5,7 @@ use super::amounts::{
     ago, bytes, duration, gpu_hours, memory, metric, milli, moment, money, money_figure,
 };
 use super::plan::devices_asked;
-use super::tables::{indented, pairs, plain, table};
+use super::tables::{indented, pairs, plain, table, table_of_values};
 use super::{Paint, amounts};
 use platform_proto::http::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -450,7 +450,7 @@ pub fn comparison(
             }),
         );
     }
-    table(&heading, rows, paint)
+    table_of_values(&heading, rows, paint)
 }
 
 /// `platform nodes list`.
@@ -602,9 +602,8 @@ pub fn node(node: &NodeView, paint: Paint) -> String {
 
 /// What a change of a node did, or would do.
 pub fn node_change(change: &NodeChange, paint: Paint) -> String {
-    let would = if change.dry_run { "would be " } else { "is " };
     let mut text = format!(
-        "{} {would}{}\n",
+        "{} is {}\n",
         plain(&change.node.name),
         paint.state(&change.node.state)
     );
@@ -618,9 +617,8 @@ pub fn node_change(change: &NodeChange, paint: Paint) -> String {
             "  at its deadline {verb}: {}\n",
             change.affected_runs.join(" ")
         ));
-    }
-    if change.dry_run {
-        text.push_str("nothing was changed\n");
+    } else if change.dry_run {
+        text.push_str("  no run would be stopped\n");
     }
     text
 }

@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::commands::Outcome;
 use crate::commands::run::attach::{RECONNECT, client_exit, watch};
 use crate::failure::{Failure, exit};
-use crate::output::Printer;
+use crate::output::{Printer, amounts};
 use platform_proto::http::RunView;
 use std::time::Duration;
 
@@ -29,8 +29,11 @@ pub async fn wait(
         Some(ms) => tokio::time::timeout(Duration::from_millis(ms), ended)
             .await
             .map_err(|_| {
-                Failure::unavailable(format!("not every run has ended within {} s", ms / 1000))
-                    .hint(format!("they go on: platform runs wait {}", runs.join(" ")))
+                Failure::unavailable(format!(
+                    "not every run has ended within {}",
+                    amounts::duration(ms.saturating_mul(1000))
+                ))
+                .hint(format!("they go on: platform runs wait {}", runs.join(" ")))
             })??,
     };
     let mut code = exit::DONE;

@@ -283,7 +283,7 @@ fn moving_line(
         parts.push(line);
     } else if progress.is_none() && !held.is_empty() {
         // A log with no newline is still seen.
-        let tail = overwritten(held);
+        let tail = Strip::new(false).push(&overwritten(held));
         parts.push(
             plain(&String::from_utf8_lossy(&tail))
                 .chars()
