@@ -91,6 +91,14 @@ pub async fn attach(client: &Client, printer: &Printer, run: RunView, follow: Fo
             } else if !follow.summary {
                 printer.note(&format!("{} {}", ended.id, printer.err.state(&ended.state)));
             }
+            if printer.quiet && ended.exit_code.is_none() && ended.state == "failed" {
+                // It never spoke for itself, so its log does not say why.
+                let why = ended.detail.as_deref().unwrap_or("for no reason it gave");
+                printer.failure(
+                    &Failure::error(format!("{id} failed: {why}"))
+                        .hint(format!("platform runs show {id}")),
+                );
+            }
             Ok(client_exit(&ended))
         }
     }
