@@ -123,16 +123,25 @@ fn a_run_is_prepared_started_reported_and_forgotten_only_when_told() {
 #[test]
 fn asked_twice_it_starts_once_also_after_it_ended_and_was_retired() {
     let mut core = running(assignment(1), 10);
-    assert_eq!(core.desired(wish(vec![assignment(1)]), at(11)).unwrap(), vec![]);
+    assert_eq!(
+        core.desired(wish(vec![assignment(1)]), at(11)).unwrap(),
+        vec![]
+    );
     core.observe(key(1), exited(0), at(12));
-    assert_eq!(core.desired(wish(vec![assignment(1)]), at(13)).unwrap(), vec![]);
+    assert_eq!(
+        core.desired(wish(vec![assignment(1)]), at(13)).unwrap(),
+        vec![]
+    );
     let retire = Desired {
         retire: vec![key(1)],
         session_epoch: 1,
         ..Desired::default()
     };
     core.desired(retire, at(14)).unwrap();
-    assert_eq!(core.desired(wish(vec![assignment(1)]), at(15)).unwrap(), vec![]);
+    assert_eq!(
+        core.desired(wish(vec![assignment(1)]), at(15)).unwrap(),
+        vec![]
+    );
 }
 
 #[test]
@@ -225,7 +234,10 @@ fn a_time_limit_counts_from_the_start_also_for_an_adopted_run() {
     assert_eq!(signals(&actions), vec![Signal::Terminate]);
     assert_eq!(signals(&core.tick(at(16 * SECOND))), vec![Signal::Kill]);
     core.observe(key(1), exited(0), at(17 * SECOND));
-    assert_eq!(report(&mut core, 18 * SECOND).unwrap().end, Some(End::TimeLimit));
+    assert_eq!(
+        report(&mut core, 18 * SECOND).unwrap().end,
+        Some(End::TimeLimit)
+    );
 }
 
 #[test]
@@ -252,7 +264,10 @@ fn before_the_lease_ends_fenced_members_stop_and_kept_ones_go_on() {
     assert!(due < 20 * SECOND);
     assert_eq!(signals(&core.tick(at(due))), vec![Signal::Kill]);
     core.observe(key(1), exited(0), at(19 * SECOND));
-    assert_eq!(report(&mut core, 19 * SECOND).unwrap().end, Some(End::Fenced));
+    assert_eq!(
+        report(&mut core, 19 * SECOND).unwrap().end,
+        Some(End::Fenced)
+    );
 }
 
 #[test]
@@ -267,7 +282,10 @@ fn a_renewal_counts_from_the_asking_and_never_shortens_the_lease() {
     core.lease_renewed(10 * SECOND);
     core.lease_renewed(5 * SECOND);
     assert_eq!(core.tick(at(24 * SECOND)), vec![]);
-    assert_eq!(signals(&core.tick(at(25 * SECOND))), vec![Signal::Terminate]);
+    assert_eq!(
+        signals(&core.tick(at(25 * SECOND))),
+        vec![Signal::Terminate]
+    );
 }
 
 #[test]
@@ -278,7 +296,10 @@ fn a_lease_that_ended_while_the_agent_was_dead_fences_at_once() {
         ..assignment(1)
     };
     core.adopt(fenced, Some(started(SECOND)), None, at(40 * SECOND));
-    assert_eq!(signals(&core.tick(at(40 * SECOND))), vec![Signal::Terminate]);
+    assert_eq!(
+        signals(&core.tick(at(40 * SECOND))),
+        vec![Signal::Terminate]
+    );
 }
 
 #[test]
@@ -355,7 +376,12 @@ fn a_stop_begun_by_the_agent_before_is_told_as_a_stop() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Want { run: u64, epoch: u64, stop: bool, fence: bool },
+    Want {
+        run: u64,
+        epoch: u64,
+        stop: bool,
+        fence: bool,
+    },
     Retire(u64),
     Full(Vec<u64>),
     See(u64, u8),

@@ -65,6 +65,8 @@ struct Connection {
     input: Vec<u8>,
     output: Vec<u8>,
     wants_to_write: bool,
+    /// It has the table; events come after it.
+    greeted: bool,
 }
 
 struct Launcher {
@@ -179,20 +181,48 @@ impl Launcher {
             if !events.is_empty() {
                 self.tell(&Answer::Events(events));
             }
+            if self.queue.is_empty() {
+                self.greet();
+            }
+        }
+    }
+
+    /// Sends the table to those who have come. Only when nothing that an earlier agent asked for is still
+    /// to be started: what a table does not name and the disk says was started is taken for dead.
+    fn greet(&mut self) {
+        let new: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| !connection.greeted)
+            .map(|(token, _)| *token)
+            .collect();
+        for token in new {
+            let table = self.children.values().map(|child| child.running.clone());
+            let table = Answer::Table(table.collect());
+            if let Some(connection) = self.connections.get_mut(&token) {
+                connection.greeted = true;
+                if encode(&table, &mut connection.output).is_err() {
+                    self.connections.remove(&token);
+                }
+            }
+            self.flush(token);
         }
     }
 
     fn accept(&mut self) {
         while let Ok((stream, _)) = self.listener.accept() {
+            // A new agent comes after the old one has died: take all the old one had sent first.
+            for token in self.connections.keys().copied().collect::<Vec<_>>() {
+                self.converse(token, epoll::EventFlags::IN);
+            }
             let token = self.next_connection;
             self.next_connection += 1;
-            let table = self.children.values().map(|child| child.running.clone());
-            let table = Answer::Table(table.collect());
-            let mut connection = Connection {
+            let connection = Connection {
                 stream,
                 input: Vec::new(),
                 output: Vec::new(),
                 wants_to_write: false,
+                greeted: false,
             };
             let added = connection.stream.set_nonblocking(true).is_ok()
                 && epoll::add(
@@ -201,11 +231,9 @@ impl Launcher {
                     epoll::EventData::new_u64(token),
                     epoll::EventFlags::IN,
                 )
-                .is_ok()
-                && encode(&table, &mut connection.output).is_ok();
+                .is_ok();
             if added {
                 self.connections.insert(token, connection);
-                self.flush(token);
             }
         }
     }
@@ -391,7 +419,9 @@ impl Launcher {
             return;
         }
         for token in self.connections.keys().copied().collect::<Vec<_>>() {
-            if let Some(connection) = self.connections.get_mut(&token) {
+            if let Some(connection) = self.connections.get_mut(&token)
+                && connection.greeted
+            {
                 connection.output.extend_from_slice(&frame);
                 if connection.output.len() > BACKLOG_LIMIT_BYTES {
                     self.connections.remove(&token);
