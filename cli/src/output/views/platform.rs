@@ -1,0 +1,518 @@
+//! The platform itself as text: nodes, pools, tenants, quotas, policy, cost, tokens, models.
+
+use super::mark;
+use crate::output::Paint;
+use crate::output::amounts::{
+    ago, bytes, duration, gpu_hours, memory, milli, moment, money, money_figure,
+};
+use crate::output::tables::{indented, pairs, plain, table};
+use platform_proto::http::*;
+use std::collections::BTreeMap;
+
+/// `platform nodes list`.
+pub fn nodes(list: &NodeList, paint: Paint) -> String {
+    if list.nodes.is_empty() {
+        return "no nodes; start one with `platform agent`\n".to_owned();
+    }
+    let rows = list
+        .nodes
+        .iter()
+        .map(|node| {
+            let mut models: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+            for device in &node.devices {
+                let count = models.entry(&device.model).or_default();
+                count.0 += 1;
+                count.1 += u64::from(device.share_allocated_milli);
+            }
+            let devices: Vec<String> = models
+                .iter()
+                .map(|(model, (count, _))| format!("{count}x{}", plain(model)))
+                .collect();
+            let used: u64 = models.values().map(|(_, used)| used).sum();
+            vec![
+                plain(&node.name),
+                plain(&node.pool),
+                node.state.clone(),
+                if devices.is_empty() {
+                    "none".to_owned()
+                } else {
+                    devices.join(" ")
+                },
+                format!("{} of {}", milli(used), node.devices.len()),
+                format!(
+                    "{} of {}",
+                    milli(node.cpu_reserved_milli),
+                    milli(node.cpu_milli)
+                ),
+                format!(
+                    "{} of {}",
+                    memory(node.memory_reserved_mib),
+                    memory(node.memory_mib)
+                ),
+                node.runs.len().to_string(),
+                mark(node.simulated).to_owned(),
+            ]
+        })
+        .collect();
+    table(
+        &[
+            "node",
+            "pool",
+            "state",
+            "devices",
+            "GPUs used",
+            "CPUs",
+            "memory",
+            "runs",
+            "note",
+        ],
+        rows,
+        paint,
+    )
+}
+
+/// `platform nodes show`.
+pub fn node(node: &NodeView, paint: Paint) -> String {
+    let mut text = pairs(&[
+        ("node", plain(&node.name)),
+        ("pool", plain(&node.pool)),
+        ("state", paint.state(&node.state)),
+        ("why", node.reason.as_deref().map(plain).unwrap_or_default()),
+        (
+            "CPUs",
+            format!(
+                "{} of {} reserved",
+                milli(node.cpu_reserved_milli),
+                milli(node.cpu_milli)
+            ),
+        ),
+        (
+            "memory",
+            format!(
+                "{} of {} reserved",
+                memory(node.memory_reserved_mib),
+                memory(node.memory_mib)
+            ),
+        ),
+        ("runtimes", node.runtimes.join(", ")),
+        ("agent", format!("version {}", plain(&node.agent_version))),
+        (
+            "heard",
+            node.heard_ago_ms.map_or_else(
+                || "not since the coordinator started".to_owned(),
+                |ms| format!("{} ago", duration(ms * 1000)),
+            ),
+        ),
+        ("runs", node.runs.join(" ")),
+        ("devices", mark(node.simulated).to_owned()),
+    ]);
+    if !node.devices.is_empty() {
+        let rows = node
+            .devices
+            .iter()
+            .map(|device| {
+                vec![
+                    device.index.to_string(),
+                    plain(&device.model) + if device.simulated { " (simulated)" } else { "" },
+                    format!(
+                        "{} of {}",
+                        memory(device.memory_allocated_mib),
+                        memory(device.memory_mib)
+                    ),
+                    milli(u64::from(device.share_allocated_milli)),
+                    device
+                        .utilization_percent
+                        .map(|percent| format!("{percent:.0}%"))
+                        .unwrap_or_default(),
+                    device.memory_used_mib.map(memory).unwrap_or_default(),
+                    device.runs.join(" "),
+                ]
+            })
+            .collect();
+        text.push_str(&format!(
+            "\n{}",
+            table(
+                &[
+                    "#",
+                    "device",
+                    "memory granted",
+                    "share",
+                    "busy",
+                    "memory used",
+                    "runs"
+                ],
+                rows,
+                paint
+            )
+        ));
+    }
+    if !node.off_platform.is_empty() {
+        let lines: Vec<String> = node.off_platform.iter().map(|line| plain(line)).collect();
+        text.push_str(&format!(
+            "\noff-platform use\n{}",
+            indented(&lines.join("\n"))
+        ));
+    }
+    text
+}
+
+/// What a change of a node did, or would do.
+pub fn node_change(change: &NodeChange, paint: Paint) -> String {
+    let mut text = format!(
+        "{} is {}\n",
+        plain(&change.node.name),
+        paint.state(&change.node.state)
+    );
+    if !change.affected_runs.is_empty() {
+        let verb = if change.dry_run {
+            "would be stopped"
+        } else {
+            "are stopped"
+        };
+        text.push_str(&format!(
+            "  at its deadline {verb}: {}\n",
+            change.affected_runs.join(" ")
+        ));
+    } else if change.dry_run {
+        text.push_str("  no run would be stopped\n");
+    }
+    text
+}
+
+/// `platform pools list` and `show`.
+pub fn pools(pools: &[PoolView], paint: Paint) -> String {
+    let rows = pools
+        .iter()
+        .map(|pool| {
+            let devices: Vec<String> = pool
+                .devices
+                .iter()
+                .map(|(model, count)| format!("{count}x{}", plain(model)))
+                .collect();
+            vec![
+                plain(&pool.name),
+                pool.nodes.to_string(),
+                if devices.is_empty() {
+                    "none".to_owned()
+                } else {
+                    devices.join(" ")
+                },
+                format!("{} of {}", milli(pool.used_milli), milli(pool.gpu_milli)),
+                pool.waiting.to_string(),
+                mark(pool.simulated).to_owned(),
+                plain(&pool.description),
+            ]
+        })
+        .collect();
+    table(
+        &[
+            "pool",
+            "nodes",
+            "devices",
+            "GPUs used",
+            "waiting",
+            "note",
+            "description",
+        ],
+        rows,
+        paint,
+    )
+}
+
+/// `platform tenants list`.
+pub fn tenants(list: &TenantList, now_us: u64, paint: Paint) -> String {
+    let rows = list
+        .tenants
+        .iter()
+        .map(|tenant| {
+            let quotas: Vec<String> = tenant
+                .quotas
+                .iter()
+                .map(|quota| format!("{}={}", plain(&quota.pool), quota_figure(quota)))
+                .collect();
+            vec![
+                plain(&tenant.name),
+                tenant.live_runs.to_string(),
+                quotas.join(" "),
+                ago(tenant.created_us, now_us),
+            ]
+        })
+        .collect();
+    table(&["tenant", "live runs", "quotas", "created"], rows, paint)
+}
+
+/// `platform tenants show`.
+pub fn tenant(tenant: &TenantView, paint: Paint) -> String {
+    let head = pairs(&[
+        ("tenant", plain(&tenant.name)),
+        ("created", moment(tenant.created_us)),
+        ("live runs", tenant.live_runs.to_string()),
+    ]);
+    if tenant.quotas.is_empty() {
+        head
+    } else {
+        format!("{head}\n{}", quotas(&tenant.quotas, paint))
+    }
+}
+
+fn quota_figure(quota: &QuotaView) -> String {
+    quota
+        .gpu_milli
+        .map_or_else(|| "unlimited".to_owned(), milli)
+}
+
+/// `platform quotas list`, `show` and `set`.
+pub fn quotas(quotas: &[QuotaView], paint: Paint) -> String {
+    if quotas.is_empty() {
+        return "no quotas: every tenant may use every GPU; set one with `platform quotas set TENANT --gpus N`\n".to_owned();
+    }
+    let rows = quotas
+        .iter()
+        .map(|quota| {
+            vec![
+                plain(&quota.tenant),
+                plain(&quota.pool),
+                quota_figure(quota),
+                milli(quota.used_milli),
+                milli(quota.waiting_milli),
+            ]
+        })
+        .collect();
+    table(&["tenant", "pool", "GPUs", "used", "waiting"], rows, paint)
+}
+
+/// `platform policy show`.
+pub fn policy(policy: &PolicyView) -> String {
+    let required: Vec<String> = policy
+        .required_tags
+        .iter()
+        .map(|(key, rule)| {
+            let allowed: Vec<String> = rule.allowed.iter().map(|value| plain(value)).collect();
+            format!(
+                "{}  {}",
+                plain(key),
+                if allowed.is_empty() {
+                    "any value".to_owned()
+                } else {
+                    allowed.join(", ")
+                }
+            )
+        })
+        .collect();
+    let caps: Vec<String> = policy
+        .gpu_memory_caps_mib
+        .iter()
+        .map(|(model, mib)| format!("{}  {}", plain(model), memory(*mib)))
+        .collect();
+    let mut prices: Vec<String> = policy
+        .gpu_hour_price_micro
+        .iter()
+        .map(|(model, micro)| format!("{}  {}", plain(model), money(*micro, &policy.currency)))
+        .collect();
+    prices.push(format!(
+        "any other  {}",
+        money(policy.default_gpu_hour_price_micro, &policy.currency)
+    ));
+    pairs(&[
+        ("version", policy.version.to_string()),
+        (
+            "required tags",
+            if required.is_empty() {
+                "none".to_owned()
+            } else {
+                required.join("\n")
+            },
+        ),
+        ("when missing", policy.tag_mode.clone()),
+        (
+            "GPU-memory caps",
+            if caps.is_empty() {
+                "none".to_owned()
+            } else {
+                caps.join("\n")
+            },
+        ),
+        ("price of a GPU-hour", prices.join("\n")),
+    ])
+}
+
+/// `platform cost`.
+pub fn cost(report: &CostReport, paint: Paint) -> String {
+    let line = |row: &CostRow, key: &str| {
+        vec![
+            key.to_owned(),
+            row.runs.to_string(),
+            gpu_hours(row.gpu_us),
+            money_figure(row.cost_micro),
+        ]
+    };
+    let mut rows: Vec<Vec<String>> = report
+        .rows
+        .iter()
+        .map(|row| {
+            line(
+                row,
+                &if row.key.is_empty() {
+                    "(none)".to_owned()
+                } else {
+                    plain(&row.key)
+                },
+            )
+        })
+        .collect();
+    rows.push(line(&report.total, "total"));
+    let cost = format!("cost ({})", report.currency);
+    let mut text = table(&[&report.by, "runs", "GPU hours", &cost], rows, paint);
+    text.push_str(&format!(
+        "from {} to {}\n",
+        moment(report.since_us),
+        moment(report.until_us)
+    ));
+    if report.simulated {
+        text.push_str("some of it ran on simulated devices\n");
+    }
+    text
+}
+
+/// `platform cost --format csv`: exact figures, a header, RFC 4180 quoting.
+pub fn cost_csv(report: &CostReport) -> String {
+    let mut text = format!(
+        "{},runs,gpu_us,cost_micro,currency\r\n",
+        csv_cell(&report.by)
+    );
+    for row in &report.rows {
+        text.push_str(&format!(
+            "{},{},{},{},{}\r\n",
+            csv_cell(&row.key),
+            row.runs,
+            row.gpu_us,
+            row.cost_micro,
+            csv_cell(&report.currency)
+        ));
+    }
+    text
+}
+
+fn csv_cell(text: &str) -> String {
+    // A leading = + - @ makes a spreadsheet compute what another user wrote.
+    let guarded = if text.starts_with(['=', '+', '-', '@']) {
+        format!("'{text}")
+    } else {
+        text.to_owned()
+    };
+    if guarded.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", guarded.replace('"', "\"\""))
+    } else {
+        guarded
+    }
+}
+
+/// `platform whoami`.
+pub fn whoami(whoami: &Whoami, url: &str) -> String {
+    pairs(&[
+        ("user", plain(&whoami.user)),
+        ("tenant", plain(&whoami.tenant)),
+        ("role", whoami.role.clone()),
+        ("token", whoami.token.clone()),
+        (
+            "platform",
+            format!("{url}, version {}", plain(&whoami.server_version)),
+        ),
+        ("devices", mark(whoami.simulated).to_owned()),
+        ("currency", whoami.currency.clone()),
+    ])
+}
+
+/// `platform tokens list`.
+pub fn tokens(list: &TokenList, now_us: u64, paint: Paint) -> String {
+    let rows = list
+        .tokens
+        .iter()
+        .map(|token| {
+            let state = match token.expires_us {
+                _ if token.revoked => "revoked",
+                Some(end) if end <= now_us => "expired",
+                _ => "valid",
+            };
+            vec![
+                token.id.clone(),
+                plain(&token.user),
+                plain(&token.tenant),
+                token.role.clone(),
+                state.to_owned(),
+                ago(token.created_us, now_us),
+                token.expires_us.map_or_else(|| "never".to_owned(), moment),
+            ]
+        })
+        .collect();
+    table(
+        &[
+            "token", "user", "tenant", "role", "state", "created", "expires",
+        ],
+        rows,
+        paint,
+    )
+}
+
+/// `platform models list`.
+pub fn models(list: &ModelList, now_us: u64, paint: Paint) -> String {
+    if list.models.is_empty() {
+        return "no models; register one with run.register_model(model, \"name\")\n".to_owned();
+    }
+    let rows = list
+        .models
+        .iter()
+        .map(|model| {
+            let newest = model.versions.last();
+            vec![
+                plain(&model.name),
+                newest
+                    .map(|version| version.version.to_string())
+                    .unwrap_or_default(),
+                newest
+                    .map(|version| plain(&version.framework))
+                    .unwrap_or_default(),
+                newest
+                    .map(|version| version.run.clone())
+                    .unwrap_or_default(),
+                newest
+                    .map(|version| ago(version.created_us, now_us))
+                    .unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table(
+        &["model", "newest", "framework", "run", "registered"],
+        rows,
+        paint,
+    )
+}
+
+/// `platform models show`.
+pub fn model(model: &ModelView, now_us: u64, paint: Paint) -> String {
+    let rows = model
+        .versions
+        .iter()
+        .rev()
+        .map(|version| {
+            let size: u64 = version.files.iter().map(|file| file.size_bytes).sum();
+            vec![
+                version.version.to_string(),
+                plain(&version.framework),
+                version.run.clone(),
+                version.files.len().to_string(),
+                bytes(size),
+                ago(version.created_us, now_us),
+            ]
+        })
+        .collect();
+    format!(
+        "model  {}\n\n{}",
+        plain(&model.name),
+        table(
+            &["version", "framework", "run", "files", "size", "registered"],
+            rows,
+            paint
+        )
+    )
+}
