@@ -109,6 +109,7 @@ pub(crate) async fn serve(
                 content,
                 end,
                 error,
+                absent: false,
             })),
         };
         let out = out.clone();
@@ -167,7 +168,10 @@ fn watch(folder: &Path) -> Option<inotify::EventStream<[u8; 4096]>> {
     let inotify = Inotify::init().ok()?;
     inotify
         .watches()
-        .add(folder, WatchMask::MODIFY | WatchMask::CREATE | WatchMask::DELETE_SELF)
+        .add(
+            folder,
+            WatchMask::MODIFY | WatchMask::CREATE | WatchMask::DELETE_SELF,
+        )
         .ok()?;
     inotify.into_event_stream([0; 4096]).ok()
 }

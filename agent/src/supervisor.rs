@@ -157,7 +157,11 @@ impl Supervisor {
             self.act(actions);
         }
         if count > 0 {
-            tracing::info!(count, live = self.core.live(), "took over from the agent before");
+            tracing::info!(
+                count,
+                live = self.core.live(),
+                "took over from the agent before"
+            );
         }
         Ok(())
     }
@@ -305,15 +309,13 @@ impl Supervisor {
                     drop(outbound);
                 }
             },
-            SessionEvent::Desired(desired) => {
-                match self.core.desired(desired, clock::now()) {
-                    Ok(owed) => actions.extend(owed),
-                    Err(stale) => {
-                        tracing::warn!(?stale, "wishes of the past are not followed");
-                        self.outbound = None;
-                    }
+            SessionEvent::Desired(desired) => match self.core.desired(desired, clock::now()) {
+                Ok(owed) => actions.extend(owed),
+                Err(stale) => {
+                    tracing::warn!(?stale, "wishes of the past are not followed");
+                    self.outbound = None;
                 }
-            }
+            },
             SessionEvent::Acknowledged(sequence) => self.core.acknowledged(sequence),
             SessionEvent::LeaseRenewed(sent_us) => {
                 self.core.lease_renewed(sent_us);
@@ -341,7 +343,10 @@ impl Supervisor {
 
     fn hello(&mut self) -> wire::Hello {
         let held = self.core.hello();
-        let held = held.into_iter().map(|report| self.to_wire(report)).collect();
+        let held = held
+            .into_iter()
+            .map(|report| self.to_wire(report))
+            .collect();
         let telemetry = &self.parts.telemetry;
         let config = &self.parts.config;
         wire::Hello {
@@ -464,8 +469,7 @@ impl Supervisor {
         match self.runtime(container) {
             Some(runtime) => Some((attempt, Arc::clone(runtime))),
             None => {
-                let failure =
-                    LaunchFailure::node("this node has no container engine that answers");
+                let failure = LaunchFailure::node("this node has no container engine that answers");
                 let _ = self.parts.events.send(Event::Prepared {
                     key,
                     outcome: Err(failure),
@@ -554,19 +558,20 @@ impl Supervisor {
             return;
         };
         self.readers.retain(|_, reader| !reader.is_finished());
-        let refuse = |error: String| {
+        let refuse = |error: String, absent: bool| {
             outbound.send(Up::LogChunk(wire::LogChunk {
                 request,
                 offset,
                 content: Vec::new(),
                 end: true,
                 error,
+                absent,
             }));
         };
         if self.readers.len() >= LOG_READERS {
             refuse(format!(
                 "this node serves {LOG_READERS} log readers already; try again later"
-            ));
+            ), false);
             return;
         }
         // An attempt may be let go while its folder still waits for its journal: its log is there.
@@ -579,7 +584,7 @@ impl Supervisor {
             self.ends.entry(key).or_default().clone()
         };
         if ended.is_cancelled() && !folder.exists() {
-            refuse(format!("this node holds no log of {key}"));
+            refuse(format!("this node holds no log of {key}"), true);
             return;
         }
         let reader = tokio::spawn(logs::serve(

@@ -393,7 +393,7 @@ async fn a_log_is_followed_and_continued_where_a_broken_session_left_it() {
             offset: 8,
             content: b"no newline at the end".to_vec(),
             end: true,
-            error: String::new(),
+            ..LogChunk::default()
         };
         back.say(agent_message::Message::LogChunk(last)).await;
         back

@@ -90,8 +90,10 @@ enum FromNode {
     Complete,
     /// The reader has left.
     Left,
-    /// The node is not connected, or broke off, or has no such log.
+    /// The node is not connected, or broke off, or cannot read it.
     Gone(String),
+    /// The node holds nothing of that member.
+    Absent(String),
 }
 
 impl Reading<'_> {
@@ -108,14 +110,21 @@ impl Reading<'_> {
                     return self.send_stored(&sha256).await;
                 }
                 let before = self.offset;
+                let mut absent = false;
                 match self.send_from_node(key, &node).await {
                     // Cut off for reading slowly, or a session that came back: on from here.
                     FromNode::Gone(_) if self.offset > before => continue,
                     FromNode::Complete | FromNode::Left => return Ok(()),
                     FromNode::Gone(reason) => missing = reason,
+                    FromNode::Absent(reason) => (absent, missing) = (true, reason),
                 }
                 if let Some(sha256) = self.stored(key).await? {
                     return self.send_stored(&sha256).await;
+                }
+                // A node lets go of an ended member once its log is stored, and an empty log is not:
+                // then all of it has been sent.
+                if ended && absent {
+                    return Ok(());
                 }
                 if ended && !self.follow {
                     return Err(ApiError::unavailable(missing));
@@ -202,7 +211,11 @@ impl Reading<'_> {
                 return FromNode::Gone(format!("node {node} broke off"));
             };
             if !chunk.error.is_empty() {
-                return FromNode::Gone(chunk.error);
+                return if chunk.absent {
+                    FromNode::Absent(chunk.error)
+                } else {
+                    FromNode::Gone(chunk.error)
+                };
             }
             // An agent answers from the offset asked for; anything else would repeat or skip bytes.
             if !chunk.content.is_empty() && chunk.offset != self.offset {
