@@ -133,13 +133,15 @@ impl Platform {
             .prefix("platform-e2e-")
             .tempdir()
             .unwrap_or_else(|error| panic!("no temporary folder: {error}"));
-        Platform {
+        let platform = Platform {
             folder,
             options,
             child: None,
             address: None,
             token: String::new(),
-        }
+        };
+        fs::create_dir(platform.empty()).unwrap_or_else(|error| panic!("no empty folder: {error}"));
+        platform
     }
 
     /// The folder of this test: the home, and what the test keeps beside it.
@@ -150,6 +152,11 @@ impl Platform {
     /// `PLATFORM_HOME`.
     pub fn home(&self) -> PathBuf {
         self.folder.path().join("home")
+    }
+
+    /// A folder without anything to pack, where commands run unless told otherwise.
+    fn empty(&self) -> PathBuf {
+        self.folder.path().join("empty")
     }
 
     /// Everything that `platform up` printed, over all its lives.
@@ -234,13 +241,13 @@ impl Platform {
         }
     }
 
-    /// Asks it to stop and waits.
-    pub fn stop(&mut self) -> ExitStatus {
+    /// Asks it to stop, once, and waits.
+    pub fn stop(&mut self, with: rustix::process::Signal) -> ExitStatus {
         let mut child = self
             .child
             .take()
             .unwrap_or_else(|| panic!("it does not run"));
-        signal(child.id(), rustix::process::Signal::TERM);
+        signal(child.id(), with);
         child
             .wait()
             .unwrap_or_else(|error| panic!("cannot wait: {error}"))
@@ -281,7 +288,7 @@ impl Platform {
         let mut command = Command::new(binary());
         command
             .args(arguments)
-            .current_dir(self.folder.path())
+            .current_dir(self.empty())
             .env("PLATFORM_HOME", self.home())
             .env("NO_COLOR", "1");
         for name in [

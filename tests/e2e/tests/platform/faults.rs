@@ -69,7 +69,7 @@ fn a_restart_keeps_tokens_runs_policy_and_books() {
         platform.http().get("/v1/policy"),
         platform.http().get("/v1/cost?by=run")["rows"].clone(),
     );
-    let status = platform.stop();
+    let status = platform.stop(Signal::TERM);
     assert_eq!(code(status), 0, "{}", platform.log());
     platform.launch();
     platform.ready();
@@ -213,9 +213,7 @@ fn stopping_the_platform_leaves_its_runs_and_the_next_one_adopts_them() {
         &json!({"name": "stays", "command": ["sh", "-c", script], "tags": {"team": "nlp"}}),
     );
     platform.wait_for(&id, &["running"]);
-    let process = platform.process().unwrap();
-    signal(process, Signal::INT);
-    assert_eq!(code(platform.stop()), 0, "{}", platform.log());
+    assert_eq!(code(platform.stop(Signal::INT)), 0, "{}", platform.log());
     platform.launch();
     platform.ready();
     assert_eq!(platform.run(&id)["state"], "running");
