@@ -1,0 +1,202 @@
+//! Who is who and what is set: tenants, quotas, policy, tokens, cost.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Who the token belongs to and what they talk to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Whoami {
+    /// User name.
+    pub user: String,
+    /// Tenant whose quota the user's runs use.
+    pub tenant: String,
+    /// `viewer`, `member`, `tenant-admin` or `platform-admin`.
+    pub role: String,
+    /// Id of the token in use, as in `platform tokens list`.
+    pub token: String,
+    /// Version of the coordinator.
+    pub server_version: String,
+    /// Whether any node here has simulated devices.
+    pub simulated: bool,
+    /// Currency of every price and cost.
+    pub currency: String,
+}
+
+/// POST /v1/tenants: create, or change the parent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantRequest {
+    /// Name: lower-case letters, digits, `-`, `_`, `.`.
+    pub name: String,
+}
+
+/// One tenant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TenantView {
+    /// Name.
+    pub name: String,
+    /// When it was created.
+    pub created_us: u64,
+    /// Its runs that have not ended.
+    pub live_runs: u64,
+    /// Its quotas.
+    pub quotas: Vec<QuotaView>,
+}
+
+/// GET /v1/tenants.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TenantList {
+    /// By name.
+    pub tenants: Vec<TenantView>,
+}
+
+/// PUT /v1/quotas.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaRequest {
+    /// Tenant.
+    pub tenant: String,
+    /// Pool.
+    pub pool: String,
+    /// GPUs, in thousandths; absent: no quota (unlimited).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_milli: Option<u64>,
+    /// Say what would happen, change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A tenant's quota in a pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QuotaView {
+    /// Tenant.
+    pub tenant: String,
+    /// Pool.
+    pub pool: String,
+    /// Guaranteed GPUs, in thousandths; absent: unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_milli: Option<u64>,
+    /// In use now.
+    pub used_milli: u64,
+    /// Asked for by runs that wait.
+    pub waiting_milli: u64,
+}
+
+/// GET /v1/quotas.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QuotaList {
+    /// By tenant, then pool.
+    pub quotas: Vec<QuotaView>,
+}
+
+/// GET and PUT /v1/policy: the whole policy; PUT replaces it and must name the version it read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyView {
+    /// Version that was read; a PUT with another is a conflict.
+    pub version: u64,
+    /// Required cost tags: key to rule.
+    pub required_tags: BTreeMap<String, TagRule>,
+    /// `off`, `warn` or `enforce`.
+    pub tag_mode: String,
+    /// Model name (or `prefix*`) to the most GPU memory a device may give it, MiB.
+    pub gpu_memory_caps_mib: BTreeMap<String, u64>,
+    /// GPU model to price for each GPU-hour, in millionths of the currency.
+    pub gpu_hour_price_micro: BTreeMap<String, u64>,
+    /// For GPU models with no line of their own.
+    pub default_gpu_hour_price_micro: u64,
+    /// Currency code.
+    pub currency: String,
+}
+
+/// What a required tag must hold.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagRule {
+    /// Empty: any value.
+    #[serde(default)]
+    pub allowed: Vec<String>,
+}
+
+/// GET /v1/cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CostReport {
+    /// `tenant`, `team`, `project`, `user`, `model`, `run` or any tag key.
+    pub by: String,
+    /// From.
+    pub since_us: u64,
+    /// Until.
+    pub until_us: u64,
+    /// Largest cost first.
+    pub rows: Vec<CostRow>,
+    /// Sum of the rows.
+    pub total: CostRow,
+    /// Currency code.
+    pub currency: String,
+    /// Some of it was on simulated devices.
+    pub simulated: bool,
+}
+
+/// One line of a cost report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CostRow {
+    /// Value of the grouping key; empty: none given.
+    pub key: String,
+    /// Runs that held something.
+    pub runs: u64,
+    /// GPU-microseconds: share times time.
+    pub gpu_us: u64,
+    /// Millionths of the currency.
+    pub cost_micro: u64,
+}
+
+/// POST /v1/tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    /// User it speaks for.
+    pub user: String,
+    /// Tenant whose quota it uses.
+    pub tenant: String,
+    /// `viewer`, `member`, `tenant-admin`, `platform-admin` or `agent`.
+    pub role: String,
+    /// Time to live; absent: 90 days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+}
+
+/// The only time a token's secret is shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenCreated {
+    /// What the list shows.
+    pub token: TokenView,
+    /// The bearer token itself.
+    pub secret: String,
+}
+
+/// One token, without its secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenView {
+    /// Id.
+    pub id: String,
+    /// User.
+    pub user: String,
+    /// Tenant.
+    pub tenant: String,
+    /// Role.
+    pub role: String,
+    /// When it was created.
+    pub created_us: u64,
+    /// When it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_us: Option<u64>,
+    /// Revoked.
+    pub revoked: bool,
+}
+
+/// GET /v1/tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenList {
+    /// Newest first.
+    pub tokens: Vec<TokenView>,
+}
