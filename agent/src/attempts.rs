@@ -151,7 +151,10 @@ mod tests {
         let found = find(root.path(), "another boot").unwrap();
         assert!(matches!(
             found.before[0].1,
-            Some(Observation::Ended { exit: Exit::Lost { .. }, .. })
+            Some(Observation::Ended {
+                exit: Exit::Lost { .. },
+                ..
+            })
         ));
     }
 }

@@ -180,9 +180,8 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     }
     let source = config.devices.clone();
     let node = config.node.clone();
-    let looked = tokio::task::spawn_blocking(move || {
-        (telemetry::open(&source, &node), host::look())
-    });
+    let looked =
+        tokio::task::spawn_blocking(move || (telemetry::open(&source, &node), host::look()));
     let (telemetry, host) = looked.await.map_err(|error| AgentError::Storage {
         path: folder.clone(),
         error: io::Error::other(error),
@@ -201,9 +200,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     })
     .await?;
     let session = tokio::spawn(session::run(client, events, shutdown.clone()));
-    supervisor
-        .run(event_queue, runtime_queue, shutdown)
-        .await;
+    supervisor.run(event_queue, runtime_queue, shutdown).await;
     session.abort();
     relaying.abort();
     Ok(())

@@ -83,6 +83,8 @@ pub(crate) struct Supervisor {
     readers: HashMap<u64, AbortHandle>,
     ends: HashMap<Key, CancellationToken>,
     standing: Standing,
+    /// Drained members that no session has been told of.
+    drained: Vec<Key>,
 }
 
 impl Supervisor {
@@ -109,6 +111,7 @@ impl Supervisor {
             readers: HashMap::new(),
             ends: HashMap::new(),
             standing,
+            drained: Vec::new(),
         };
         supervisor.adopt().await?;
         Ok(supervisor)
@@ -270,11 +273,8 @@ impl Supervisor {
                 self.observe(key, observation, actions);
             }
             Event::Drained(key) => {
-                if let Some(outbound) = &self.outbound {
-                    outbound.send(Up::Drained(wire::Drained {
-                        key: Some(convert::key_to_wire(key)),
-                    }));
-                }
+                self.drained.push(key);
+                self.tell_drained();
             }
             Event::Sampled(sample) => {
                 if let Some(outbound) = &self.outbound {
@@ -301,6 +301,7 @@ impl Supervisor {
                     tracing::info!(session_epoch, lease_ms, "session open");
                     self.heartbeat = Duration::from_millis(heartbeat_ms.max(10));
                     self.outbound = Some(outbound);
+                    self.tell_drained();
                     self.remember_standing();
                     self.tell_relay(RelayCommand::Reachable);
                 }
@@ -337,6 +338,17 @@ impl Supervisor {
                 for (_, reader) in self.readers.drain() {
                     reader.abort();
                 }
+            }
+        }
+    }
+
+    /// Says which ended members have everything stored; without a session it waits for the next.
+    fn tell_drained(&mut self) {
+        if let Some(outbound) = &self.outbound {
+            for key in self.drained.drain(..) {
+                outbound.send(Up::Drained(wire::Drained {
+                    key: Some(convert::key_to_wire(key)),
+                }));
             }
         }
     }
@@ -569,9 +581,10 @@ impl Supervisor {
             }));
         };
         if self.readers.len() >= LOG_READERS {
-            refuse(format!(
-                "this node serves {LOG_READERS} log readers already; try again later"
-            ), false);
+            refuse(
+                format!("this node serves {LOG_READERS} log readers already; try again later"),
+                false,
+            );
             return;
         }
         // An attempt may be let go while its folder still waits for its journal: its log is there.

@@ -82,14 +82,11 @@ impl Progress {
         let run_folder = attempt.spool().join(run);
         let folder = run_folder.join(writer);
         let name = (run.to_owned(), writer.to_owned());
-        let cursor = self
-            .writers
-            .entry(name.clone())
-            .or_insert_with(|| Cursor {
-                segment: 0,
-                offset: 0,
-                watermark: read_watermark(&folder),
-            });
+        let cursor = self.writers.entry(name.clone()).or_insert_with(|| Cursor {
+            segment: 0,
+            offset: 0,
+            watermark: read_watermark(&folder),
+        });
         let mut sent = 0;
         while let Some(piece) = next_piece(&folder, cursor)? {
             if piece.last_sequence > cursor.watermark {
@@ -197,7 +194,11 @@ fn next_piece(folder: &Path, cursor: &Cursor) -> io::Result<Option<Piece>> {
         if number < cursor.segment {
             continue;
         }
-        let offset = if number == cursor.segment { cursor.offset } else { 0 };
+        let offset = if number == cursor.segment {
+            cursor.offset
+        } else {
+            0
+        };
         let mut file = fs::File::open(&path)?;
         file.seek(SeekFrom::Start(offset))?;
         let mut lines = Vec::new();
@@ -247,7 +248,10 @@ fn look_into(lines: &[u8]) -> (u64, u64, Vec<String>) {
     let mut files = Vec::new();
     let mut records = 0;
     let mut last = 0;
-    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+    for line in lines
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
         records += 1;
         if line.windows(8).any(|part| part == b"\"sha256\"")
             && let Ok(stored) = serde_json::from_slice::<Stored>(line)
@@ -319,7 +323,9 @@ mod tests {
             "{{\"s\":1,\"k\":\"points\"}}\n{{\"s\":2,\"k\":\"model\",\"files\":[{{\"path\":\"m\",\"sha256\":\"{hash}\"}}]}}\n{{\"s\":3"
         );
         fs::write(folder.path().join("00000001.ndjson"), &text).unwrap();
-        let piece = next_piece(folder.path(), &Cursor::default()).unwrap().unwrap();
+        let piece = next_piece(folder.path(), &Cursor::default())
+            .unwrap()
+            .unwrap();
         assert_eq!(piece.last_sequence, 2);
         assert_eq!(piece.files, vec![hash]);
         let cursor = Cursor {

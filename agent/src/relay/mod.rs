@@ -190,7 +190,9 @@ impl Relay {
             RelayCommand::Watch(attempt) => {
                 let key = attempt.key();
                 let spool = attempt.spool();
-                self.entries.entry(key).or_insert_with(|| Entry::new(attempt));
+                self.entries
+                    .entry(key)
+                    .or_insert_with(|| Entry::new(attempt));
                 self.watch(key, &spool);
                 self.schedule(key, LOOK_AGAIN);
             }

@@ -37,7 +37,10 @@ const LOG_CHUNKS: usize = 16;
 pub(crate) struct Bearer(MetadataValue<Ascii>);
 
 impl Interceptor for Bearer {
-    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+    fn call(
+        &mut self,
+        mut request: tonic::Request<()>,
+    ) -> Result<tonic::Request<()>, tonic::Status> {
         request
             .metadata_mut()
             .insert("authorization", self.0.clone());
@@ -218,10 +221,15 @@ async fn one(mut client: Client, events: &mpsc::UnboundedSender<Event>) -> Ended
     let (mut down, welcome) = match tokio::time::timeout(WELCOME_TIMEOUT, opened).await {
         Err(_) => return Ended::Failed(tonic::Status::deadline_exceeded("no welcome")),
         Ok(Err(status)) => return Ended::Failed(status),
-        Ok(Ok((down, Some(wire::CoordinatorMessage { message: Some(Down::Welcome(welcome)) })))) => {
-            (down, welcome)
+        Ok(Ok((
+            down,
+            Some(wire::CoordinatorMessage {
+                message: Some(Down::Welcome(welcome)),
+            }),
+        ))) => (down, welcome),
+        Ok(Ok(_)) => {
+            return Ended::Failed(tonic::Status::internal("the first word was no welcome"));
         }
-        Ok(Ok(_)) => return Ended::Failed(tonic::Status::internal("the first word was no welcome")),
     };
     let end = CancellationToken::new();
     let _ = events.send(Event::Session(SessionEvent::Opened {

@@ -288,11 +288,7 @@ impl Connection {
         Ok(())
     }
 
-    fn adopt(
-        &mut self,
-        attempts: Vec<Arc<Attempt>>,
-        table: &[Running],
-    ) -> Vec<(Key, Observation)> {
+    fn adopt(&mut self, attempts: Vec<Arc<Attempt>>, table: &[Running]) -> Vec<(Key, Observation)> {
         let names: HashMap<&str, &Running> = table
             .iter()
             .map(|running| (running.name.as_str(), running))

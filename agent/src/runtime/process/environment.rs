@@ -197,7 +197,9 @@ impl Environments {
         let mut install;
         if let Some(uv) = &uv {
             create = Command::new(uv);
-            create.args(["venv", "--quiet", "--python"]).arg(&python.program);
+            create
+                .args(["venv", "--quiet", "--python"])
+                .arg(&python.program);
             install = Command::new(uv);
             install
                 .args(["pip", "install", "--python"])
@@ -255,7 +257,10 @@ impl Environments {
         let mut kept: Vec<(SystemTime, PathBuf)> = entries
             .flatten()
             .filter_map(|entry| {
-                let used = fs::metadata(entry.path().join(MARKER)).ok()?.modified().ok()?;
+                let used = fs::metadata(entry.path().join(MARKER))
+                    .ok()?
+                    .modified()
+                    .ok()?;
                 Some((used, entry.path()))
             })
             .filter(|(_, path)| path != newest)
@@ -275,7 +280,10 @@ impl Environments {
 
 /// Whether it is complete; says that it was used.
 fn touch(environment: &Path) -> bool {
-    match OpenOptions::new().write(true).open(environment.join(MARKER)) {
+    match OpenOptions::new()
+        .write(true)
+        .open(environment.join(MARKER))
+    {
         Ok(marker) => {
             let _ = marker.set_modified(SystemTime::now());
             true
@@ -299,7 +307,11 @@ fn extra_packages(command: &[String]) -> &'static [&'static str] {
     let runs_notebook = command
         .windows(2)
         .any(|pair| pair[0] == "-m" && pair[1] == NOTEBOOK_MODULE);
-    if runs_notebook { NOTEBOOK_PACKAGES } else { &[] }
+    if runs_notebook {
+        NOTEBOOK_PACKAGES
+    } else {
+        &[]
+    }
 }
 
 fn read_requirements(attempt: &Attempt) -> Result<Option<(PathBuf, String)>, LaunchFailure> {

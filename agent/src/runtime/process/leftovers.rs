@@ -14,15 +14,18 @@ pub(super) fn kill(spool: &Path) -> usize {
     };
     let mut killed = 0;
     for entry in processes.flatten() {
-        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(process) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
         let Some(process) = rustix::process::Pid::from_raw(process) else {
             continue;
         };
         // The handle first, then the look: what is killed is what was looked at.
-        let Ok(handle) =
-            rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())
+        let Ok(handle) = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())
         else {
             continue;
         };

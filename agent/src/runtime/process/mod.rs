@@ -166,9 +166,12 @@ fn working_folder(attempt: &Attempt) -> Result<PathBuf, LaunchFailure> {
     if asked.is_empty() || asked == "." {
         return Ok(attempt.work());
     }
-    let inside = Path::new(asked)
-        .components()
-        .all(|part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
+    let inside = Path::new(asked).components().all(|part| {
+        matches!(
+            part,
+            std::path::Component::Normal(_) | std::path::Component::CurDir
+        )
+    });
     let folder = attempt.work().join(asked);
     if !inside || !folder.is_dir() {
         return Err(LaunchFailure::user(format!(
@@ -212,7 +215,9 @@ impl Runtime for ProcessRuntime {
     fn start(&self, attempt: Arc<Attempt>) {
         match self.request(&attempt) {
             Ok(request) => {
-                let _ = self.commands.send(Command::Start(attempt, Box::new(request)));
+                let _ = self
+                    .commands
+                    .send(Command::Start(attempt, Box::new(request)));
             }
             Err(failure) => {
                 let _ = self.context.events.send(super::RuntimeEvent {
