@@ -16,6 +16,7 @@ use wire::coordinator_message::Message as Down;
 
 type DownStream =
     Pin<Box<dyn tokio_stream::Stream<Item = Result<wire::CoordinatorMessage, Status>> + Send>>;
+type DownSender = mpsc::Sender<Result<wire::CoordinatorMessage, Status>>;
 type BlobStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<wire::BlobChunk, Status>> + Send>>;
 
 #[derive(Debug, Default)]
@@ -54,7 +55,7 @@ pub struct Coordinator {
     changed: Arc<watch::Sender<u64>>,
     /// What should run, as a real one keeps it: told in full to every new session.
     wishes: Arc<Mutex<HashMap<u64, wire::Assignment>>>,
-    session: Arc<Mutex<Option<mpsc::Sender<Result<wire::CoordinatorMessage, Status>>>>>,
+    session: Arc<Mutex<Option<DownSender>>>,
     epoch: Arc<Mutex<u64>>,
     pub url: String,
 }
@@ -304,11 +305,7 @@ impl AgentService for Coordinator {
 }
 
 impl Coordinator {
-    async fn hear(
-        &self,
-        message: wire::AgentMessage,
-        sender: &mpsc::Sender<Result<wire::CoordinatorMessage, Status>>,
-    ) {
+    async fn hear(&self, message: wire::AgentMessage, sender: &DownSender) {
         match message.message.unwrap() {
             Up::Hello(hello) => {
                 for report in &hello.held {
