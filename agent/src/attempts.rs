@@ -75,7 +75,10 @@ pub(crate) fn find(attempts: &Path, boot_id: &str) -> io::Result<Found> {
         let Some((assignment, boot)) = read(&folder, key)? else {
             // The agent died before it wrote the assignment, or in the midst of removing it: nothing
             // was started here, or all is over.
-            fs::remove_dir_all(&folder)?;
+            if let Err(error) = remove(&folder) {
+                // Only disk is lost by leaving it; the node must not stand still for it.
+                tracing::warn!(folder = %folder.display(), %error, "cannot remove an attempt");
+            }
             continue;
         };
         let container = !assignment.workload.image.is_empty();
@@ -99,6 +102,35 @@ pub(crate) fn find(attempts: &Path, boot_id: &str) -> io::Result<Found> {
     Ok(found)
 }
 
+/// Removes an attempt's folder, also where the workload took away its own right to change a folder
+/// within, as caches of packages do.
+pub(crate) fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            unlock(folder)?;
+            fs::remove_dir_all(folder)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes every folder beneath writable. Links are not followed.
+fn unlock(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
 fn read(folder: &Path, key: Key) -> io::Result<Option<(Assignment, String)>> {
     let path: PathBuf = folder.join(ASSIGNMENT);
     let bytes = match fs::read(&path) {
@@ -106,6 +138,11 @@ fn read(folder: &Path, key: Key) -> io::Result<Option<(Assignment, String)>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    // It is written whole and renamed, so only a crash of the machine leaves a name without bytes, and
+    // that has ended whatever ran.
+    if bytes.is_empty() {
+        return Ok(None);
+    }
     let unreadable = |why: String| io::Error::other(format!("{}: {why}", path.display()));
     let record: Record =
         serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
@@ -137,6 +174,30 @@ mod tests {
         let newer = GOLDEN.replace("\"version\":1", "\"version\":2");
         fs::write(folder.join(ASSIGNMENT), newer).unwrap();
         assert!(find(root.path(), "b").is_err());
+    }
+
+    #[test]
+    fn a_record_that_a_crash_of_the_machine_left_empty_does_not_stop_the_next_agent() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("run-17-1-0");
+        fs::create_dir_all(folder.join("work")).unwrap();
+        fs::write(folder.join(ASSIGNMENT), "").unwrap();
+        let found = find(root.path(), "b").unwrap();
+        assert!(found.here.is_empty() && found.before.is_empty());
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_folder_whose_workload_made_it_read_only_is_removed_all_the_same() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("run-17-1-0");
+        let cache = folder.join("work/cache");
+        fs::create_dir_all(&cache).unwrap();
+        fs::write(cache.join("package"), "x").unwrap();
+        fs::set_permissions(&cache, fs::Permissions::from_mode(0o500)).unwrap();
+        remove(&folder).unwrap();
+        assert!(!folder.exists());
     }
 
     #[test]

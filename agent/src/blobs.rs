@@ -105,7 +105,13 @@ impl BlobCache {
             return Ok(blob);
         }
         let outcome = self.download(sha256).await;
-        self.lock().fetching.remove(sha256);
+        {
+            let mut inside = self.lock();
+            // Who still waits keeps the gate: a newcomer with another would write the same file.
+            if Arc::strong_count(&gate) <= 2 {
+                inside.fetching.remove(sha256);
+            }
+        }
         outcome?;
         let blob = self.cached(sha256).ok_or_else(|| {
             LaunchFailure::node(format!("blob {sha256} left the cache while it was fetched"))
@@ -150,6 +156,9 @@ impl BlobCache {
             Ok(Ok(())) => {
                 let found = hex(&hasher.finalize());
                 if found == sha256 {
+                    // Its name is taken as proof of its bytes from here on, also after a power loss.
+                    file.sync_all()
+                        .map_err(|error| crate::package::storage_failure(&temporary, &error))?;
                     return fs::rename(&temporary, self.folder.join(sha256))
                         .map_err(|error| crate::package::storage_failure(&temporary, &error));
                 }

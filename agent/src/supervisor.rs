@@ -71,6 +71,20 @@ struct Standing {
 }
 
 const STANDING: &str = "lease.json";
+/// How long a new agent whose lease ended before it started may look for its coordinator.
+const TIME_TO_ASK_US: u64 = 10_000_000;
+
+/// A lease that ended while no agent was there. Nobody could fence at its end, and a few seconds later
+/// the coordinator's own word says what is stale; a coordinator that was down as well has replaced
+/// nothing, and what runs here would be killed for nothing.
+fn time_to_ask((length_us, end_us): (u64, u64), now_us: u64) -> (u64, u64) {
+    // The core stops what is fenced a margin of a quarter before the end.
+    let ask_until_us = now_us.saturating_add(TIME_TO_ASK_US.saturating_add(length_us / 4));
+    (
+        length_us,
+        end_us.max(ask_until_us.min(now_us.saturating_add(length_us))),
+    )
+}
 
 pub(crate) struct Supervisor {
     parts: Parts,
@@ -100,7 +114,12 @@ impl Supervisor {
             standing.boot_id.clone_from(&parts.host.boot_id);
             standing.lease = None;
         }
-        let core = Core::new(standing.session_epoch, standing.lease);
+        let core = Core::new(
+            standing.session_epoch,
+            standing
+                .lease
+                .map(|lease| time_to_ask(lease, clock::now().boottime_us)),
+        );
         let mut supervisor = Self {
             parts,
             core,

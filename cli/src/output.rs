@@ -184,7 +184,8 @@ impl Printer {
     pub fn confirm(&self, question: &str) -> Result<(), Failure> {
         if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             return Err(
-                Failure::usage(format!("{question} nobody is here to say")).hint("pass --yes")
+                Failure::usage(format!("{question} (there is no terminal to ask on)"))
+                    .hint("pass --yes"),
             );
         }
         let _ = write!(std::io::stderr().lock(), "{question} [y/N] ");

@@ -257,6 +257,7 @@ pub mod values {
             spec: spec(),
             defaulted: vec!["pool".to_owned(), "tenant".to_owned()],
             price_per_hour_micro: 5_000_000,
+            price_at_most: false,
             currency: "EUR".to_owned(),
             queue_ahead: 2,
             starts_now: false,

@@ -44,6 +44,8 @@ struct Shared {
     inner: Mutex<Inner>,
     /// Counts sessions opened and members drained, so that waiters look again.
     changes: watch::Sender<u64>,
+    /// Held from reading the state until what it says is queued for the agents.
+    speaking: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -80,6 +82,7 @@ impl Default for Hub {
             shared: Arc::new(Shared {
                 inner: Mutex::default(),
                 changes: watch::Sender::new(0),
+                speaking: Mutex::new(()),
             }),
         }
     }
@@ -96,6 +99,22 @@ impl Hub {
 
     fn tell(&self) {
         self.shared.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Reads the state and queues what it says as one step. A full list of wishes that was read before
+    /// a placement and queued behind it would tell the agent to let the placed run go.
+    pub fn in_order<R>(&self, read_and_send: impl FnOnce() -> R) -> R {
+        let _turn = self
+            .shared
+            .speaking
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        read_and_send()
+    }
+
+    /// Ends a node's session: its agent comes back with hello.
+    pub fn cut_off(&self, node: &NodeName) {
+        self.inner().sessions.remove(node);
     }
 
     /// A new session of a node; an older one of the same node ends.

@@ -172,13 +172,10 @@ fn remove(folders: Vec<PathBuf>) {
     }
     tokio::task::spawn_blocking(move || {
         for folder in folders {
-            match fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    // The next start of the agent finds the mark and tries again.
-                    let _ = fs::write(folder.join(RETIRED), b"");
-                    tracing::warn!(folder = %folder.display(), %error, "cannot remove an attempt");
-                }
-                _ => {}
+            if let Err(error) = crate::attempts::remove(&folder) {
+                // The next start of the agent finds the mark and tries again.
+                let _ = fs::write(folder.join(RETIRED), b"");
+                tracing::warn!(folder = %folder.display(), %error, "cannot remove an attempt");
             }
         }
     });
@@ -431,7 +428,7 @@ async fn pass(
             store_log(&attempt, &transfer).await?;
             let work = attempt.work();
             // A run's files are the user's own to keep, as artifacts; the folder is not kept past its end.
-            let _ = tokio::task::spawn_blocking(move || fs::remove_dir_all(work)).await;
+            let _ = tokio::task::spawn_blocking(move || crate::attempts::remove(&work)).await;
         }
         Ok(sent)
     }

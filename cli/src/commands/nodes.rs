@@ -65,9 +65,7 @@ pub async fn drain(
             .await?;
         if !preview.affected_runs.is_empty() {
             let runs = preview.affected_runs.join(" ");
-            printer.confirm(&format!(
-                "draining {node} stops at its deadline: {runs}. really?"
-            ))?;
+            printer.confirm(&format!("drain {node}? its deadline stops: {runs}"))?;
         }
     }
     change(client, printer, node, "drain", request).await

@@ -33,8 +33,11 @@ pub fn duration(us: u64) -> String {
     }
 }
 
-/// How long ago, in one unit.
+/// How long ago, in one unit; `-` for what was there from the beginning.
 pub fn ago(then_us: u64, now_us: u64) -> String {
+    if then_us == 0 {
+        return "-".to_owned();
+    }
     let seconds = now_us.saturating_sub(then_us) / 1_000_000;
     match seconds {
         0..=59 => format!("{seconds}s ago"),
@@ -118,10 +121,11 @@ pub fn metric(value: f64) -> String {
     }
 }
 
-/// A moment in the user's own time zone, to the second.
+/// A moment in the user's own time zone, to the second; `-` for what was there from the beginning.
 pub fn moment(us: u64) -> String {
     let zoned = i64::try_from(us)
         .ok()
+        .filter(|us| *us > 0)
         .and_then(|us| jiff::Timestamp::from_microsecond(us).ok())
         .map(|timestamp| timestamp.to_zoned_datetime(jiff::tz::TimeZone::system()));
     zoned.map_or_else(

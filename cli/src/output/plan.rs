@@ -7,6 +7,9 @@ use super::tables::{indented, pairs, plain};
 use super::views::{command_line, grant, is_own_metric};
 use platform_proto::http::{CostReport, RunSpec, RunView, SubmitResponse, TrackedRun};
 
+/// Preparing is charged too: from here on the summary says how long it took.
+const WORTH_SAYING_US: u64 = 1_000_000;
+
 /// What a spec asks of devices, in words.
 pub fn devices_asked(spec: &RunSpec) -> String {
     let model = spec
@@ -166,7 +169,8 @@ pub fn plan(plan: &SubmitResponse, upload: Option<&Upload>, paint: Paint) -> Str
         (
             "price",
             format!(
-                "{} an hour",
+                "{}{} an hour",
+                if plan.price_at_most { "at most " } else { "" },
                 money(plan.price_per_hour_micro, &plan.currency)
             ),
         ),
@@ -189,10 +193,18 @@ pub fn summary(
     team_cost: Option<&CostReport>,
     paint: Paint,
 ) -> String {
+    let prepared = run
+        .attempts
+        .last()
+        .and_then(|attempt| attempt.started_us.map(|start| (attempt.placed_us, start)))
+        .map(|(placed, start)| start.saturating_sub(placed))
+        .filter(|us| *us >= WORTH_SAYING_US)
+        .map(|us| format!(", after {} of preparing", duration(us)))
+        .unwrap_or_default();
     let took = run
         .started_us
         .zip(run.ended_us)
-        .map(|(start, end)| duration(end.saturating_sub(start)));
+        .map(|(start, end)| duration(end.saturating_sub(start)) + &prepared);
     let exit = match run.exit_code {
         Some(0) | None => String::new(),
         Some(code) => format!(", exit code {code}"),

@@ -352,7 +352,7 @@ pub fn artifacts(files: &[ArtifactView], paint: Paint) -> String {
 /// `platform runs explain`.
 pub fn explanation(explanation: &Explanation, paint: Paint) -> String {
     let mut text = format!(
-        "{} is {}: {}\n",
+        "{} {}: {}\n",
         explanation.run,
         paint.state(&explanation.state),
         plain(&explanation.summary)

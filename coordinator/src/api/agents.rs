@@ -191,7 +191,7 @@ impl AgentService for Agents {
             )));
         }
         let user = self.app.driver.read(|state| {
-            if !state.is_current(key, Epoch(request.epoch)) {
+            if !state.may_record(key, Epoch(request.epoch)) {
                 return Err(Status::failed_precondition(format!(
                     "epoch {} is stale",
                     request.epoch

@@ -11,7 +11,7 @@ use platform_proto::http::{
     AttemptView, DeviceView, GrantView, MemberView, NodeView, PolicyView, QuotaView, RunSpec,
     RunView, TagRule, TokenView,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// What a client submitted, in the core's words.
 pub fn spec_from_http(spec: RunSpec) -> Result<WorkloadSpec, ApiError> {
@@ -386,25 +386,32 @@ pub fn token_view(token: &Token) -> TokenView {
     }
 }
 
-/// The price of an hour of the whole run: exact when its model is named, else the dearest that fits.
-pub fn price_per_hour_micro(state: &State, spec: &WorkloadSpec) -> u64 {
-    let models: BTreeMap<&str, bool> = state
+/// The price of an hour of a whole run.
+pub struct HourPrice {
+    /// In millionths of the currency: of the dearest device that fits.
+    pub micro: u64,
+    /// Cheaper devices fit too.
+    pub at_most: bool,
+}
+
+/// What an hour of the whole run costs.
+pub fn price_per_hour(state: &State, spec: &WorkloadSpec) -> HourPrice {
+    let demand = state.policy().demand(spec);
+    let prices: BTreeSet<u64> = state
         .nodes()
         .values()
         .filter(|node| Some(&node.description.pool) == spec.pool.as_ref())
         .flat_map(|node| &node.description.devices)
         .filter(|device| {
-            spec.gpu_model
-                .as_ref()
-                .is_none_or(|model| *model == device.model)
+            demand.accepts(&device.model)
+                && demand.memory_on(device.memory_mib) <= device.memory_mib
         })
-        .map(|device| (device.model.as_str(), device.simulated))
+        .map(|device| state.policy().price_per_gpu_hour_micro(&device.model))
         .collect();
-    let dearest = models
-        .keys()
-        .map(|model| state.policy().price_per_gpu_hour_micro(model))
-        .max()
-        .unwrap_or(0);
+    let dearest = prices.last().copied().unwrap_or(0);
     let exact = u128::from(dearest) * u128::from(spec.gpu_milli()) / 1000;
-    u64::try_from(exact).unwrap_or(u64::MAX)
+    HourPrice {
+        micro: u64::try_from(exact).unwrap_or(u64::MAX),
+        at_most: prices.len() > 1 && exact > 0,
+    }
 }

@@ -1,8 +1,9 @@
 //! One error of the API: a status, and a body that says what was given, what is allowed, what to do.
 
 use crate::driver::ProposeError;
+use axum::Json;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, http::StatusCode};
 use coordinator_core::model::InvalidName;
 use coordinator_core::policy::{Refusal, RefusalKind};
 use coordinator_tracking::{BlobError, TrackingError};
@@ -72,6 +73,42 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.status, Json(self.body)).into_response()
     }
+}
+
+/// The longest text of the framework's own that is passed on.
+const LONGEST_REJECTION_BYTES: usize = 16 * 1024;
+
+/// Gives the framework's own rejections (a body, a query or a path that does not parse, a method that a
+/// route does not have) the shape of every other error.
+pub async fn in_one_shape(response: Response) -> Response {
+    let status = response.status();
+    let plain = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !(status.is_client_error() && plain) {
+        return response;
+    }
+    // An answer to HEAD, or a method that is not there: no words, but still the right code.
+    let text = axum::body::to_bytes(response.into_body(), LONGEST_REJECTION_BYTES)
+        .await
+        .map_or_else(
+            |_| String::new(),
+            |text| String::from_utf8_lossy(&text).into_owned(),
+        );
+    let reason = status.canonical_reason().unwrap_or("refused");
+    let message = if text.is_empty() {
+        reason.to_lowercase()
+    } else {
+        text
+    };
+    match status {
+        StatusCode::METHOD_NOT_ALLOWED => ApiError::new(status, "invalid", message),
+        StatusCode::NOT_FOUND => ApiError::not_found(message),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(status, "too-large", message),
+        _ => ApiError::invalid(message),
+    }
+    .into_response()
 }
 
 impl From<Refusal> for ApiError {

@@ -149,6 +149,7 @@ pub fn router(app: App) -> Router {
         // Blobs are streamed with their own limit.
         .route("/v1/blobs/{sha256}", get(blobs::get).put(blobs::put))
         .fallback(unknown_route)
+        .layer(middleware::map_response(error::in_one_shape))
         .layer(middleware::from_fn_with_state(
             app.clone(),
             auth::authenticate,

@@ -83,11 +83,13 @@ pub async fn submit(
                         .count() as u64
                 });
             let starts_now = waiting.tier == Tier::NextPlan && ahead == 0;
+            let price = convert::price_per_hour(state, &admitted.spec);
             Ok(Json(SubmitResponse {
                 run: None,
                 spec: convert::spec_to_http(&admitted.spec),
                 defaulted: admitted.defaulted,
-                price_per_hour_micro: convert::price_per_hour_micro(state, &admitted.spec),
+                price_per_hour_micro: price.micro,
+                price_at_most: price.at_most,
                 currency: state.policy().currency.clone(),
                 queue_ahead: ahead,
                 starts_now,
@@ -123,11 +125,13 @@ pub async fn submit(
     tracing::info!(run = %id, user = %identity.user, "submitted");
     app.driver.read(|state| {
         let run = visible(state, &identity, id)?;
+        let price = convert::price_per_hour(state, &run.spec);
         Ok(Json(SubmitResponse {
             run: Some(convert::run_view(state, run, crate::now_us())),
             spec: convert::spec_to_http(&run.spec),
             defaulted: Vec::new(),
-            price_per_hour_micro: convert::price_per_hour_micro(state, &run.spec),
+            price_per_hour_micro: price.micro,
+            price_at_most: price.at_most,
             currency: state.policy().currency.clone(),
             queue_ahead: 0,
             starts_now: false,

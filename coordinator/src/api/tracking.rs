@@ -61,7 +61,7 @@ async fn check_access(
         }
     } else if let Some(run) = &known
         && run.summary.user != identity.user.as_str()
-        && !identity.role.includes(Role::TenantAdmin)
+        && !identity.role.includes(Role::PlatformAdmin)
     {
         return Err(hidden());
     }

@@ -68,6 +68,10 @@ fn send_changes(driver: &DriverHandle, hub: &Hub, concerned: &Concerned) {
     if concerned.runs.is_empty() && concerned.members.is_empty() {
         return;
     }
+    hub.in_order(|| tell_changes(driver, hub, concerned));
+}
+
+fn tell_changes(driver: &DriverHandle, hub: &Hub, concerned: &Concerned) {
     let messages: BTreeMap<NodeName, Desired> = driver.read(|state| {
         let mut messages: BTreeMap<NodeName, Desired> = BTreeMap::new();
         let session_epoch = state.highest_epoch().0;
@@ -98,8 +102,10 @@ fn send_changes(driver: &DriverHandle, hub: &Hub, concerned: &Concerned) {
 
 /// Sends a node all that should run on it, and which of what it holds it may forget.
 pub fn send_everything(driver: &DriverHandle, hub: &Hub, node: &NodeName, held: &[MemberKey]) {
-    let desired = driver.read(|state| everything(state, node, held));
-    hub.send(node, Message::Desired(desired));
+    hub.in_order(|| {
+        let desired = driver.read(|state| everything(state, node, held));
+        hub.send(node, Message::Desired(desired));
+    });
 }
 
 fn everything(state: &State, node: &NodeName, held: &[MemberKey]) -> Desired {

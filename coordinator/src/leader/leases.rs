@@ -16,12 +16,17 @@ pub const MARGIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub async fn run(driver: DriverHandle, hub: Hub, lease: Duration) {
-    let leading_since = Instant::now();
+    let mut leading_since = Instant::now();
+    let mut looked = leading_since;
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let now = Instant::now();
+        if was_stopped(looked, now) {
+            leading_since = now;
+        }
+        looked = now;
         let now_us = crate::now_us();
         let heard_at = |node: &NodeName| hub.heard_at(node);
         let commands: Vec<Command> = driver.read(|state| {
@@ -56,11 +61,26 @@ pub async fn run(driver: DriverHandle, hub: Hub, lease: Duration) {
         });
         for command in commands {
             tracing::warn!(command = command.action(), "a deadline has passed");
-            if let Err(error) = driver.propose(LEADER.to_owned(), None, command).await {
-                tracing::warn!(%error, "could not be proposed; the next look tries again");
+            let lost = match &command {
+                Command::LoseNode { node } => Some(node.clone()),
+                _ => None,
+            };
+            match driver.propose(LEADER.to_owned(), None, command).await {
+                // A lost node takes runs again when its agent says hello. One whose session still
+                // stands, silent for a while, would never say it.
+                Ok(_) => lost.iter().for_each(|node| hub.cut_off(node)),
+                Err(error) => {
+                    tracing::warn!(%error, "could not be proposed; the next look tries again");
+                }
             }
         }
     }
+}
+
+/// Whether this process itself stood still between two looks: what agents said meanwhile waits
+/// unread, so nobody is believed silent before one more full lease.
+fn was_stopped(looked: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(looked) > MARGIN
 }
 
 /// Whether a node's lease is over: unheard for a lease and the margin, counted from when it was last
@@ -99,6 +119,13 @@ mod tests {
                 LEASE
             ));
         }
+    }
+
+    #[test]
+    fn a_leader_that_stood_still_counts_the_silence_as_its_own() {
+        let looked = Instant::now();
+        assert!(!was_stopped(looked, looked + LOOK_EVERY * 2));
+        assert!(was_stopped(looked, looked + LEASE * 2));
     }
 
     #[test]

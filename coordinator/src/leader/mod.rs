@@ -11,6 +11,8 @@ mod planner;
 use crate::driver::DriverHandle;
 use crate::sessions::Hub;
 use coordinator_tracking::Tracking;
+use futures::FutureExt as _;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -44,8 +46,16 @@ pub fn start(
 }
 
 async fn until(shutdown: CancellationToken, work: impl Future<Output = ()>) {
+    let work = AssertUnwindSafe(work).catch_unwind();
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = work => {}
+        ended = work => if ended.is_err() {
+            // A coordinator that answers and places nothing looks healthy and is not. What is
+            // acknowledged is on disk, so the next start goes on from here.
+            tracing::error!("a leader's loop panicked: the coordinator stops");
+            eprintln!("error: the coordinator stops: one of its loops panicked");
+            // EX_SOFTWARE of sysexits.h.
+            std::process::exit(70);
+        }
     }
 }

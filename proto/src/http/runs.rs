@@ -99,6 +99,9 @@ pub struct SubmitResponse {
     /// Price for each hour of the whole run, in millionths of the currency; the dearest that fits
     /// when the model is left open.
     pub price_per_hour_micro: u64,
+    /// The model is left open and cheaper devices fit too.
+    #[serde(default)]
+    pub price_at_most: bool,
     /// Currency code.
     pub currency: String,
     /// Runs ahead of it in the pool's queue; 0: next.

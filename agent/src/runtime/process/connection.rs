@@ -189,9 +189,7 @@ impl Connection {
                 }
             }
         }
-        if !starts.is_empty() {
-            encode(&Request::Start(starts), output)?;
-        }
+        encode_starts(&starts, output)?;
         Ok(())
     }
 
@@ -282,9 +280,7 @@ impl Connection {
                 }
             }
         }
-        if !again.is_empty() {
-            encode(&Request::Start(again), output)?;
-        }
+        encode_starts(&again, output)?;
         Ok(())
     }
 
@@ -400,6 +396,15 @@ impl Connection {
     fn tell(&self, key: Key, observation: Observation) {
         let _ = self.events.send(RuntimeEvent { key, observation });
     }
+}
+
+/// Frames of so many starts that the largest workload the coordinator admits, of 256 KiB, still fits
+/// into the limit of one.
+fn encode_starts(starts: &[StartRequest], output: &mut Vec<u8>) -> io::Result<()> {
+    for some in starts.chunks(64) {
+        encode(&Request::Start(some.to_vec()), output)?;
+    }
+    Ok(())
 }
 
 /// What the folder and the table say of an attempt; nothing when it never started.

@@ -122,7 +122,10 @@ impl Environments {
             .await;
         drop(turn);
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.remove(&key);
+        // Who still waits keeps the gate: a newcomer with another would build in the same folder.
+        if Arc::strong_count(&gate) <= 2 {
+            gates.remove(&key);
+        }
         drop(gates);
         built?;
         self.evict(&environment);

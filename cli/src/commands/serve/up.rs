@@ -80,8 +80,9 @@ pub async fn up(printer: &Printer, up: Up) -> Outcome {
         token: client_file.token,
     })?;
     let node = tokio::select! {
-        node = joined(&client, &up.node) => node,
+        biased;
         () = shutdown.cancelled() => None,
+        node = joined(&client, &up.node) => node,
         ended = &mut agent => {
             let failure = agent_failure(ended);
             coordinator_stops.cancel();
@@ -93,6 +94,8 @@ pub async fn up(printer: &Printer, up: Up) -> Outcome {
         ready(printer, &url, node.as_ref(), &up.pool, &data, &client_path)?;
     }
     let failed = tokio::select! {
+        // First: asked to stop, the agent may have ended before this is looked at.
+        biased;
         () = shutdown.cancelled() => None,
         ended = &mut agent => Some(agent_failure(ended)),
     };

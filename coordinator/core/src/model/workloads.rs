@@ -73,6 +73,14 @@ pub struct MemberDemand {
     pub runtime: &'static str,
 }
 
+/// Whether `asked` names this device model: itself, or as `A100` its family, whatever their memory.
+pub fn is_of_model(device_model: &str, asked: &str) -> bool {
+    device_model
+        .get(..asked.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(asked))
+        && matches!(device_model.as_bytes().get(asked.len()), None | Some(b'-'))
+}
+
 impl MemberDemand {
     /// Memory this demand takes of a device with `device_memory_mib`: what was asked, else the
     /// share's proportion, and never more than the policy lets its model have.
@@ -82,6 +90,13 @@ impl MemberDemand {
         self.gpu_memory_mib
             .unwrap_or_else(|| u64::try_from(proportion).unwrap_or(u64::MAX))
             .min(self.gpu_memory_ceiling_mib.unwrap_or(u64::MAX))
+    }
+
+    /// Whether a device of this model is what was asked for.
+    pub fn accepts(&self, device_model: &str) -> bool {
+        self.gpu_model
+            .as_deref()
+            .is_none_or(|asked| is_of_model(device_model, asked))
     }
 
     /// Thousandths of devices this member holds when placed.

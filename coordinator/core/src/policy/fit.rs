@@ -74,11 +74,7 @@ fn fits(
     if demand.devices > 0 {
         let (mut of_model, mut large_enough, mut free) = (0, 0, 0);
         for (position, device) in description.devices.iter().enumerate() {
-            if demand
-                .gpu_model
-                .as_ref()
-                .is_some_and(|model| *model != device.model)
-            {
+            if !demand.accepts(&device.model) {
                 continue;
             }
             of_model += 1;
@@ -138,12 +134,7 @@ pub fn check_ever_fits(
         nodes
             .iter()
             .flat_map(|node| &node.description.devices)
-            .filter(|device| {
-                demand
-                    .gpu_model
-                    .as_ref()
-                    .is_none_or(|model| *model == device.model)
-            })
+            .filter(|device| demand.accepts(&device.model))
     };
     Err(match closest {
         Shortfall::Runtime | Shortfall::NotReady => Refusal::refused(format!(
@@ -173,10 +164,7 @@ pub fn check_ever_fits(
                         .devices
                         .iter()
                         .filter(|device| {
-                            demand
-                                .gpu_model
-                                .as_ref()
-                                .is_none_or(|model| *model == device.model)
+                            demand.accepts(&device.model)
                                 && demand.memory_on(device.memory_mib) <= device.memory_mib
                         })
                         .count()

@@ -7,7 +7,9 @@
 mod fit;
 mod tags;
 
-use crate::model::{Node, NodeName, Policy, Pool, PoolName, Tenant, WorkloadSpec, is_name};
+use crate::model::{
+    Node, NodeName, Policy, Pool, PoolName, Tenant, WorkloadSpec, is_name, is_of_model,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -370,7 +372,7 @@ fn resolve_devices(
         );
     }
     if let Some(model) = &spec.gpu_model
-        && !models.contains(&model.as_str())
+        && !models.iter().any(|present| is_of_model(present, model))
     {
         return Err(
             Refusal::refused(format!("GPU model {model:?} is not in pool {pool}"))
@@ -410,12 +412,7 @@ fn resolve_memory_cap(
             let dearest = nodes
                 .iter()
                 .flat_map(|node| &node.description.devices)
-                .filter(|device| {
-                    demand
-                        .gpu_model
-                        .as_ref()
-                        .is_none_or(|model| *model == device.model)
-                })
+                .filter(|device| demand.accepts(&device.model))
                 .map(|device| demand.memory_on(device.memory_mib))
                 .max()
                 .unwrap_or(0);

@@ -106,6 +106,7 @@ pub fn explain_spec(state: &State, spec: &WorkloadSpec, tenant: &TenantName) -> 
             Err(shortfall) => *counts.entry(shortfall).or_default() += 1,
         }
     }
+    let not_ready = counts.get(&Shortfall::NotReady).copied().unwrap_or(0);
     let reasons: Vec<String> = counts
         .iter()
         .map(|(shortfall, count)| format!("{count} of {total} nodes: {}", shortfall.words()))
@@ -127,18 +128,30 @@ pub fn explain_spec(state: &State, spec: &WorkloadSpec, tenant: &TenantName) -> 
     } else {
         (
             Tier::WaitingForCapacity,
-            format!(
-                "no node of pool {pool} has room for {} GPUs now",
-                gpus(demand.gpu_milli())
-            ),
+            match demand.gpu_milli() {
+                _ if not_ready == total => format!("no node of pool {pool} is ready"),
+                0 => format!("no node of pool {pool} has room for it now"),
+                1000 => format!("no node of pool {pool} has room for 1 GPU now"),
+                milli => format!(
+                    "no node of pool {pool} has room for {} GPUs now",
+                    gpus(milli)
+                ),
+            },
+        )
+    };
+    let hint = if fitting == 0 && not_ready == total {
+        format!(
+            "see why: platform nodes list; or another pool: platform pools list (this is {pool})"
+        )
+    } else {
+        format!(
+            "see who holds them: platform runs list --state running; or another pool: platform pools list (this is {pool})"
         )
     };
     Waiting {
         tier,
         summary,
         reasons,
-        hint: Some(format!(
-            "see who holds them: platform runs list --state running; or another pool: platform pools list (this is {pool})"
-        )),
+        hint: Some(hint),
     }
 }

@@ -95,11 +95,7 @@ impl Free<'_> {
 
     fn fits(&self, demand: &MemberDemand, position: usize) -> bool {
         let device = &self.node.description.devices[position];
-        if demand
-            .gpu_model
-            .as_ref()
-            .is_some_and(|model| *model != device.model)
-        {
+        if !demand.accepts(&device.model) {
             return false;
         }
         let (share_milli, memory_mib) = self.granted[position];

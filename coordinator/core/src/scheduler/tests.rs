@@ -116,6 +116,15 @@ fn model_and_memory_choose_the_devices() {
     let on = |run| world.attempt(run).members[0].devices[0].device.clone();
     assert_eq!(on(large), device("node-1", 1));
     assert_eq!(on(named), device("node-1", 2));
+    let of_the_family = world.submit(WorkloadSpec {
+        gpu_model: Some("t4".to_owned()),
+        ..gpus(1)
+    });
+    world.plan_and_place();
+    assert_eq!(
+        world.attempt(of_the_family).members[0].devices[0].device,
+        device("node-1", 0)
+    );
 }
 
 #[test]
@@ -263,7 +272,7 @@ fn every_wait_is_explained_with_counts_of_nodes() {
     assert_eq!(waiting.tier.as_str(), "waiting-for-capacity");
     assert_eq!(
         waiting.summary,
-        "no node of pool default has room for 1 GPUs now"
+        "no node of pool default has room for 1 GPU now"
     );
     assert_eq!(
         waiting.reasons,
@@ -277,6 +286,19 @@ fn every_wait_is_explained_with_counts_of_nodes() {
         node: node_name("node-3"),
     });
     assert_eq!(explain(&world.state, world.run(run)).tier, Tier::NextPlan);
+    for node in ["node-1", "node-2", "node-3"] {
+        world.accept(Command::Cordon {
+            node: node_name(node),
+            reason: "x".to_owned(),
+        });
+    }
+    let waiting = explain(&world.state, world.run(run));
+    assert_eq!(waiting.summary, "no node of pool default is ready");
+    assert!(
+        waiting
+            .hint
+            .is_some_and(|hint| hint.contains("platform nodes list"))
+    );
     world.accept(Command::SetQuota {
         tenant: tenant_name("default"),
         pool: pool_name("default"),

@@ -2,8 +2,8 @@
 
 use super::{Event, Placement, QueuePlace, State};
 use crate::model::{
-    Attempt, DeviceGrant, Epoch, Grant, Member, MemberDemand, MemberEnd, MemberKey, MemberPhase,
-    OutboxBody, RunId, RunPhase, StopReason,
+    Attempt, DeviceGrant, EndKind, Epoch, Grant, Member, MemberDemand, MemberEnd, MemberKey,
+    MemberPhase, OutboxBody, RunId, RunPhase, StopReason,
 };
 use crate::policy::fits_now;
 use std::collections::BTreeSet;
@@ -150,11 +150,7 @@ impl State {
                 share_milli: demand.share_milli,
                 memory_mib,
             };
-            if demand
-                .gpu_model
-                .as_ref()
-                .is_some_and(|model| *model != device.model)
-            {
+            if !demand.accepts(&device.model) {
                 return Err(format!("device {id} is a {}", device.model));
             }
             if !node.devices[position].fits(grant, device.memory_mib) {
@@ -279,6 +275,17 @@ impl State {
     pub fn is_current(&self, key: MemberKey, epoch: Epoch) -> bool {
         self.current_epoch(key.run)
             .is_some_and(|(number, current)| number == key.attempt && current == epoch)
+    }
+
+    /// Whether what a member recorded in `epoch` may still be written: it is current, or its own node
+    /// said how it ended before the next attempt began. One that was lost or fenced stays refused.
+    pub fn may_record(&self, key: MemberKey, epoch: Epoch) -> bool {
+        let ended_by_its_node = || {
+            let attempt = self.runs.get(&key.run)?.attempt(key.attempt)?;
+            let end = attempt.members.get(key.member as usize)?.end.as_ref()?;
+            Some(attempt.epoch == epoch && !matches!(end.kind, EndKind::Lost | EndKind::Fenced))
+        };
+        self.is_current(key, epoch) || ended_by_its_node().unwrap_or(false)
     }
 
     /// Number and epoch of a run's last attempt.

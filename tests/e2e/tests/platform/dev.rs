@@ -10,6 +10,7 @@ print(json.dumps({k: v for k, v in os.environ.items() if k.startswith("PLATFORM_
 import engineersofai_platform
 "#;
 
+/// Without GPUs, because the machine that this runs on has none to give to the dev run.
 #[test]
 fn a_dev_run_sees_the_same_variables_as_a_run_on_the_platform() {
     let platform = Platform::start();
@@ -31,8 +32,13 @@ fn a_dev_run_sees_the_same_variables_as_a_run_on_the_platform() {
     let here = variables(&["--dev"]);
     let sender = "PLATFORM_SENDER".to_owned();
     let mut names: Vec<&String> = there.keys().filter(|name| **name != sender).collect();
-    // Where to find the server is the laptop's own business.
-    let own = ["PLATFORM_HOME", "PLATFORM_URL", "PLATFORM_TOKEN"];
+    // Where to find the server is the laptop's own business, and the binary that of the tests.
+    let own = [
+        "PLATFORM_HOME",
+        "PLATFORM_URL",
+        "PLATFORM_TOKEN",
+        "PLATFORM_BINARY",
+    ];
     names.retain(|name| !own.contains(&name.as_str()));
     let dev: Vec<&String> = here
         .keys()

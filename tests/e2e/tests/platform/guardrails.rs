@@ -142,6 +142,7 @@ fn quotas_and_caps_are_checked_at_admission_and_at_placement() {
     // Asked for nothing: the cap is what it gets, and what the workload is told.
     let shown = platform.cli(&[
         "run",
+        "--quiet",
         "--tag",
         "team=nlp",
         "--model",
@@ -228,6 +229,37 @@ fn what_is_not_there_or_malformed_is_named_with_what_is() {
         .unwrap();
     assert_eq!(reply.status, 400, "{}", reply.text());
     assert_eq!(reply.json()["code"], "invalid", "{}", reply.text());
+    assert!(reply.text().contains("gpu_share_milli"), "{}", reply.text());
+    // Whatever is wrong with a call, the error has one shape.
+    for (method, path, body) in [
+        ("POST", "/v1/runs", &b"{"[..]),
+        ("POST", "/v1/runs", b"\xff"),
+        ("GET", "/v1/runs?limit=many", b""),
+        ("GET", "/v1/runs?limit=0", b""),
+        ("GET", "/v1/runs?colour=red", b""),
+        ("GET", "/v1/runs/run-x", b""),
+        ("GET", "/v1/tracking/run-1/metrics", b""),
+        ("PATCH", "/v1/runs", b""),
+        ("GET", "/v1/nothing", b""),
+        ("PUT", "/v1/blobs/../../etc/passwd", b"x"),
+        ("GET", "/v1/blobs/%2e%2e%2f%2e%2e%2fetc%2fpasswd", b""),
+    ] {
+        let reply = platform
+            .http()
+            .send(method, path, Some("shape"), body)
+            .unwrap();
+        assert!(
+            (400..500).contains(&reply.status),
+            "{method} {path}: {}",
+            reply.status
+        );
+        let error = reply.json();
+        assert!(
+            error["code"].is_string() && error["message"].is_string(),
+            "{method} {path}: {}",
+            reply.text()
+        );
+    }
 }
 
 #[test]

@@ -393,7 +393,7 @@ with platform.training_run() as run:
 fn a_second_run_of_an_unchanged_folder_sends_nothing_and_starts_within_two_seconds() {
     let platform = Platform::start();
     let folder = platform.code("toy", &[("train.py", "print('hello')\n")]);
-    let arguments = ["run", "--tag", "team=nlp", "train.py"];
+    let arguments = ["run", "--quiet", "--tag", "team=nlp", "train.py"];
     platform.cli_in(&folder, &arguments).expect(0);
     let started = std::time::Instant::now();
     assert_eq!(platform.cli_in(&folder, &arguments).expect(0), "hello\n");

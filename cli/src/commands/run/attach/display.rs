@@ -39,7 +39,7 @@ impl<'a> Display<'a> {
     /// Shows `run` from here on.
     pub fn new(printer: &'a Printer, run: &RunView, follow: &Follow) -> Display<'a> {
         let bar = (printer.live && follow.summary).then(|| {
-            let bar = printer.bar(0, "{spinner} {msg}");
+            let bar = printer.bar(0, "{spinner} {wide_msg}");
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
@@ -152,7 +152,7 @@ impl<'a> Display<'a> {
             ));
             if let Some(progress) = &self.progress
                 && let Ok(style) =
-                    ProgressStyle::with_template("{spinner} {bar:24} {pos}/{len} {msg}")
+                    ProgressStyle::with_template("{spinner} {bar:16} {pos}/{len} {wide_msg}")
             {
                 bar.set_style(style.progress_chars("━╸ "));
                 bar.set_length(progress.total);

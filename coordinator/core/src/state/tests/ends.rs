@@ -1,7 +1,9 @@
 //! How attempts and runs end: whose fault it was decides who pays for it.
 
 use crate::fixtures::*;
-use crate::model::{EndKind, MemberPhase, RunId, RunOutcome, RunPhase, StopReason, WorkloadSpec};
+use crate::model::{
+    EndKind, Epoch, MemberPhase, RunId, RunOutcome, RunPhase, StopReason, WorkloadSpec,
+};
 use crate::policy::RefusalKind;
 use crate::state::{Command, Event};
 
@@ -286,6 +288,21 @@ fn a_users_cancel_outranks_an_eviction() {
 }
 
 #[test]
+fn what_an_attempt_recorded_before_its_own_end_is_taken_after_the_next_has_begun() {
+    let mut world = world();
+    let mut spec = gpus(1);
+    spec.retries = 1;
+    let run = active(&mut world, spec);
+    let (_, first) = world.report_of(run, 0, MemberPhase::Running);
+    world.end(run, 0, EndKind::Exited { code: 3 });
+    world.plan_and_place();
+    assert!(!world.state.is_current(first.key, first.epoch));
+    assert!(world.state.may_record(first.key, first.epoch));
+    let other = Epoch(first.epoch.0 + 1);
+    assert!(!world.state.may_record(first.key, other));
+}
+
+#[test]
 fn a_run_that_is_queued_again_starts_in_a_newer_epoch_and_the_older_is_fenced() {
     let mut world = world();
     let run = active(&mut world, gpus(1));
@@ -295,6 +312,7 @@ fn a_run_that_is_queued_again_starts_in_a_newer_epoch_and_the_older_is_fenced() 
     world.plan_and_place();
     assert!(world.attempt(run).epoch > older.epoch);
     assert!(!world.state.is_current(older.key, older.epoch));
+    assert!(!world.state.may_record(older.key, older.epoch));
     assert!(matches!(
         world.send(node, older).as_slice(),
         [Event::StaleReport { .. }]
