@@ -51,6 +51,12 @@ impl Outbox {
             .find(|(_, flying)| now_us >= flying.sent_us.saturating_add(AGAIN_US));
         if let Some((sequence, flying)) = late {
             flying.sent_us = now_us;
+            // Told again as it is now: a batch sent since may have told an end, which nothing overtakes.
+            flying.members = flying
+                .members
+                .iter()
+                .filter_map(|told| report(told.key))
+                .collect();
             return Some((*sequence, flying.members.clone()));
         }
         if self.changed.is_empty() || self.flying.len() >= WINDOW {
