@@ -76,14 +76,15 @@ const TIME_TO_ASK_US: u64 = 10_000_000;
 
 /// A lease that ended while no agent was there. Nobody could fence at its end, and a few seconds later
 /// the coordinator's own word says what is stale; a coordinator that was down as well has replaced
-/// nothing, and what runs here would be killed for nothing.
+/// nothing, and what runs here would be killed for nothing. A lease that has not ended stands as it was
+/// granted: its holder may not lengthen it by a restart.
 fn time_to_ask((length_us, end_us): (u64, u64), now_us: u64) -> (u64, u64) {
+    if end_us > now_us {
+        return (length_us, end_us);
+    }
     // The core stops what is fenced a margin of a quarter before the end.
-    let ask_until_us = now_us.saturating_add(TIME_TO_ASK_US.saturating_add(length_us / 4));
-    (
-        length_us,
-        end_us.max(ask_until_us.min(now_us.saturating_add(length_us))),
-    )
+    let ask_us = TIME_TO_ASK_US.saturating_add(length_us / 4).min(length_us);
+    (length_us, now_us.saturating_add(ask_us))
 }
 
 pub(crate) struct Supervisor {
@@ -727,4 +728,25 @@ async fn prepare_one(
         .prepare(attempt, Progress::new(key, progress.clone()))
         .await;
     let _ = events.send(Event::Prepared { key, outcome });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::time_to_ask;
+
+    #[test]
+    fn a_restart_never_lengthens_a_lease_that_has_not_ended() {
+        assert_eq!(
+            time_to_ask((30_000_000, 103_000_000), 100_000_000),
+            (30_000_000, 103_000_000)
+        );
+    }
+
+    #[test]
+    fn a_lease_that_ended_unwatched_leaves_time_to_ask_and_never_a_whole_lease() {
+        let (_, end_us) = time_to_ask((30_000_000, 40_000_000), 100_000_000);
+        assert_eq!(end_us, 117_500_000);
+        let (_, end_us) = time_to_ask((2_000_000, 40_000_000), 100_000_000);
+        assert_eq!(end_us, 102_000_000);
+    }
 }

@@ -37,6 +37,9 @@ use std::time::Duration;
 
 /// Largest JSON body. A submit is at most a few hundred KiB, a journal call 4 MiB.
 const LARGEST_BODY_BYTES: usize = 8 * 1024 * 1024;
+/// Largest message to an agent: everything that should run on a node full of runs, whose specs are up to
+/// 256 KiB each. Agents take as much.
+const LARGEST_SESSION_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 const LONGEST_IDEMPOTENCY_KEY: usize = 200;
 
 /// What every handler may use.
@@ -156,7 +159,7 @@ pub fn router(app: App) -> Router {
         ));
     let agents = AgentServiceServer::new(agents::Agents::new(app.clone()))
         .max_decoding_message_size(LARGEST_BODY_BYTES)
-        .max_encoding_message_size(LARGEST_BODY_BYTES);
+        .max_encoding_message_size(LARGEST_SESSION_MESSAGE_BYTES);
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .merge(authenticated.with_state(app))
