@@ -18,7 +18,7 @@ fn a_dev_run_sees_the_same_variables_as_a_run_on_the_platform() {
     let variables = |more: &[&str]| -> BTreeMap<String, String> {
         let flags = [
             "run", "--tag", "team=nlp", "--name", "same", "--model", "bert", "--env", "MINE=yes",
-            "--gpus", "1",
+            "--gpus", "0",
         ];
         let run = platform.cli_in(&folder, &[&flags, more, &["show.py"]].concat());
         let line = run
