@@ -91,12 +91,15 @@ class Journal:
         """Makes everything durable and marks that this writer appends nothing more."""
         if self.closed:
             return
-        self.closed = True
-        if self._segment == 0:
-            return
-        self._end_segment()
-        with open(os.path.join(self.folder, "closed"), "wb"):
-            pass
+        # Told last: a sender that saw it earlier could remove the folder under the marker's feet.
+        try:
+            if self._segment == 0:
+                return
+            self._end_segment()
+            with open(os.path.join(self.folder, "closed"), "wb"):
+                pass
+        finally:
+            self.closed = True
 
     def abandon(self) -> None:
         """Lets go of the file in a forked child: the parent goes on writing it."""
