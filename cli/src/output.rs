@@ -19,6 +19,8 @@ use std::io::{IsTerminal, Write};
 pub struct Paint {
     /// Whether to colour at all.
     pub on: bool,
+    /// Columns of the terminal, which tables keep within; absent where there is none.
+    pub columns: Option<u16>,
 }
 
 impl Paint {
@@ -78,6 +80,7 @@ impl Printer {
     pub fn new(json: bool, quiet: bool, colour: Colour) -> Printer {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let paint = |terminal: bool| Paint {
+            columns: terminal.then(tables::terminal_columns).flatten(),
             on: match colour {
                 Colour::Always => true,
                 Colour::Never => false,
@@ -245,7 +248,7 @@ mod tests {
         let failure = Failure::usage("tag team is missing")
             .allowed("nlp, vision")
             .hint("--tag team=nlp");
-        insta::assert_snapshot!(failure_text(&failure, Paint { on: false }), @r"
+        insta::assert_snapshot!(failure_text(&failure, Paint::default()), @r"
         error: tag team is missing
           allowed: nlp, vision
           hint: --tag team=nlp
@@ -255,9 +258,6 @@ mod tests {
     #[test]
     fn an_error_cannot_steer_the_terminal() {
         let failure = Failure::error("bad\x1b]0;title\x07 \x1b[2Jname");
-        assert_eq!(
-            failure_text(&failure, Paint { on: false }),
-            "error: bad name"
-        );
+        assert_eq!(failure_text(&failure, Paint::default()), "error: bad name");
     }
 }

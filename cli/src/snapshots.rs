@@ -268,7 +268,18 @@ pub mod values {
     }
 }
 
-const PLAIN: Paint = Paint { on: false };
+const COLOUR: Paint = Paint {
+    on: true,
+    columns: None,
+};
+const NARROW: Paint = Paint {
+    on: false,
+    columns: Some(80),
+};
+const PLAIN: Paint = Paint {
+    on: false,
+    columns: None,
+};
 
 /// Times are shown in the reader's own zone; a snapshot must not depend on where it is made.
 fn settled(text: String) -> String {
@@ -318,8 +329,14 @@ fn tables_of_runs() {
     );
     insta::assert_snapshot!(
         "runs_list_colour",
-        views::runs(&list, NOW_US, Paint { on: true }).replace('\x1b', "ESC")
+        views::runs(&list, NOW_US, COLOUR).replace('\x1b', "ESC")
     );
+    let narrow = views::runs(&list, NOW_US, NARROW);
+    assert!(
+        narrow.lines().all(|line| line.chars().count() <= 80),
+        "{narrow}"
+    );
+    insta::assert_snapshot!("runs_list_in_80_columns", narrow);
     insta::assert_snapshot!(
         "runs_show",
         settled(views::run(Some(&run()), Some(&tracked()), NOW_US, PLAIN))

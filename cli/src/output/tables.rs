@@ -1,7 +1,14 @@
 //! Tables for people. Columns by two spaces, no lines: they read well and cut well.
 
 use super::Paint;
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{
+    Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets,
+};
+
+/// Spaces between columns.
+const GAP: u16 = 2;
+/// As long as `succeeded` and `cancelled`.
+const SHORT_WORD: usize = 9;
 
 /// A table with a heading; empty cells show `-`. A column headed `state` is coloured by what it says.
 pub fn table(heading: &[&str], rows: Vec<Vec<String>>, paint: Paint) -> String {
@@ -17,9 +24,14 @@ pub fn table_of_values(heading: &[&str], rows: Vec<Vec<String>>, paint: Paint) -
 
 fn titled(titles: &[String], heading: &[&str], rows: Vec<Vec<String>>, paint: Paint) -> String {
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING);
+    match paint.columns {
+        // What is too wide goes on below within its own column, not below the first.
+        Some(columns) => table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(columns),
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
     if paint.on {
         table.enforce_styling();
     } else {
@@ -30,6 +42,7 @@ fn titled(titles: &[String], heading: &[&str], rows: Vec<Vec<String>>, paint: Pa
             .iter()
             .map(|title| Cell::new(title).add_attribute(Attribute::Bold)),
     );
+    let whole = short_words(titles, &rows);
     for row in rows {
         table.add_row(row.into_iter().zip(heading).map(|(text, title)| {
             let cell = Cell::new(if text.is_empty() { "-" } else { &text });
@@ -39,10 +52,38 @@ fn titled(titles: &[String], heading: &[&str], rows: Vec<Vec<String>>, paint: Pa
             }
         }));
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+    for (column, whole) in table.column_iter_mut().zip(whole) {
+        column.set_padding((0, GAP));
+        if paint.columns.is_some()
+            && let Some(width) = whole
+        {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + GAP)));
+        }
     }
     trimmed(&table.to_string())
+}
+
+/// The longest word of each column where all are short: those (ids, states, sums) are never broken.
+fn short_words(titles: &[String], rows: &[Vec<String>]) -> Vec<Option<u16>> {
+    titles
+        .iter()
+        .enumerate()
+        .map(|(column, title)| {
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .chain([title])
+                .flat_map(|text| text.split_whitespace())
+                .map(|word| word.chars().count())
+                .max()
+                .filter(|longest| *longest <= SHORT_WORD)
+                .and_then(|longest| u16::try_from(longest).ok())
+        })
+        .collect()
+}
+
+/// Columns of the terminal that standard output is.
+pub fn terminal_columns() -> Option<u16> {
+    Table::new().width()
 }
 
 /// Names and values, one pair a line; pairs without a value are left out.

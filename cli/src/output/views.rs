@@ -86,16 +86,19 @@ pub fn tracked_list(list: &TrackedList, now_us: u64, paint: Paint) -> String {
             vec![
                 run.run.clone(),
                 plain(&run.name),
-                run.status.clone(),
+                // A run of the platform whose program never opened the SDK has only its log here.
+                Some(&run.status)
+                    .filter(|status| *status != "unknown")
+                    .cloned()
+                    .unwrap_or_default(),
                 plain(&run.user),
                 tags(&run.tags),
-                metrics_line(&run.metrics, 3),
                 ago(run.started_us, now_us),
             ]
         })
         .collect();
     table(
-        &["run", "name", "state", "user", "tags", "metrics", "started"],
+        &["run", "name", "state", "user", "tags", "started"],
         rows,
         paint,
     )
