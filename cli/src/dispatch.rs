@@ -14,7 +14,7 @@ use crate::config;
 use crate::failure::{Failure, exit};
 use crate::output::Printer;
 use crate::project::Project;
-use platform_proto::http::{NodeRequest, QuotaRequest, TokenRequest};
+use platform_proto::http::{NodeRequest, QuotaRequest, TenantChange, TenantRequest, TokenRequest};
 use std::process::ExitCode;
 
 /// Does what the command line says.
@@ -120,18 +120,44 @@ async fn ask(client: &Client, printer: &Printer, command: Command) -> Outcome {
         Command::Tenants(admin::Tenants::Show { tenant }) => {
             tenants::show(client, printer, &tenant).await
         }
-        Command::Tenants(admin::Tenants::Create { tenant }) => {
-            tenants::create(client, printer, &tenant).await
+        Command::Tenants(admin::Tenants::Create {
+            tenant,
+            parent,
+            weight,
+        }) => {
+            let request = TenantRequest {
+                name: tenant,
+                parent,
+                weight,
+            };
+            tenants::create(client, printer, request).await
+        }
+        Command::Tenants(admin::Tenants::Set {
+            tenant,
+            parent,
+            top,
+            weight,
+            dry_run,
+        }) => {
+            let change = TenantChange {
+                parent,
+                top,
+                weight,
+                dry_run,
+            };
+            tenants::set(client, printer, &tenant, change).await
         }
         Command::Quotas(admin::Quotas::List) => quotas::list(client, printer).await,
         Command::Quotas(admin::Quotas::Show { tenant }) => {
-            quotas::show(client, printer, &tenant).await
+            quotas::show(client, printer, tenant.as_deref()).await
         }
         Command::Quotas(admin::Quotas::Set {
             tenant,
             pool,
             gpus,
-            unlimited: _,
+            limit,
+            lend,
+            remove: _,
             dry_run,
         }) => {
             quotas::set(
@@ -141,6 +167,8 @@ async fn ask(client: &Client, printer: &Printer, command: Command) -> Outcome {
                     tenant,
                     pool,
                     gpu_milli: gpus,
+                    limit_milli: limit,
+                    lend_milli: lend,
                     dry_run,
                 },
             )
@@ -283,6 +311,7 @@ fn policy_changes(args: admin::PolicySet) -> Changes {
         no_prices: args.no_prices,
         default_price: args.default_price,
         currency: args.currency,
+        minimum_run_ms: args.minimum_run,
     }
 }
 
@@ -303,6 +332,7 @@ fn typed(args: RunArgs) -> prepare::Typed {
             priority: args.priority,
             time_limit_ms: args.time_limit,
             retries: args.retries,
+            preemptible: args.no_preempt.then_some(false),
             image: args.image,
             requirements: args.requirements,
             tags: args.tags.into_iter().collect(),

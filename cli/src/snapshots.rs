@@ -210,8 +210,23 @@ pub mod values {
             tenant: "nlp".to_owned(),
             pool: "default".to_owned(),
             gpu_milli: Some(8000),
+            limit_milli: Some(12_000),
+            lend_milli: None,
             used_milli: 2500,
+            borrowed_milli: 0,
+            lent_milli: 1500,
             waiting_milli: 0,
+            preempts: Vec::new(),
+        }
+    }
+
+    pub fn preempted() -> PreemptedView {
+        PreemptedView {
+            run: "run-17".to_owned(),
+            name: "train-digits".to_owned(),
+            tenant: "guests".to_owned(),
+            claimant: "run-21".to_owned(),
+            claimant_tenant: "nlp".to_owned(),
         }
     }
 
@@ -230,6 +245,7 @@ pub mod values {
             gpu_hour_price_micro: [("A100-80G".to_owned(), 2_500_000)].into(),
             default_gpu_hour_price_micro: 1_000_000,
             currency: "EUR".to_owned(),
+            minimum_run_ms: 30_000,
         }
     }
 
@@ -416,6 +432,8 @@ fn tables_of_the_platform() {
     let tenant = TenantView {
         name: "nlp".to_owned(),
         created_us: NOW_US - 3_600_000_000,
+        parent: Some("research".to_owned()),
+        weight: 2,
         live_runs: 2,
         quotas: vec![quota()],
     };
@@ -430,11 +448,20 @@ fn tables_of_the_platform() {
         )
     );
     insta::assert_snapshot!("tenants_show", settled(views::tenant(&tenant, PLAIN)));
-    let unlimited = QuotaView {
+    let without_line = QuotaView {
+        tenant: "guests".to_owned(),
         gpu_milli: None,
+        limit_milli: None,
+        borrowed_milli: 2500,
+        lent_milli: 0,
+        waiting_milli: 4000,
         ..quota()
     };
-    insta::assert_snapshot!("quotas_list", views::quotas(&[quota(), unlimited], PLAIN));
+    insta::assert_snapshot!(
+        "quotas_list",
+        views::quotas(&[quota(), without_line], PLAIN)
+    );
+    insta::assert_snapshot!("quotas_set_dry_run", views::preempts(&[preempted()]));
     insta::assert_snapshot!("policy_show", views::policy(&policy()));
     insta::assert_snapshot!("cost_table", settled(views::cost(&cost(), PLAIN)));
     insta::assert_snapshot!("cost_csv", views::cost_csv(&cost()));

@@ -62,6 +62,8 @@ async fn measure(folder: &std::path::Path, proposers: usize) -> (f64, u64, u64) 
                 // Refused by the state after the first, so that it stays small: the log is what is measured.
                 let command = Command::CreateTenant {
                     tenant: TenantName::default_tenant(),
+                    parent: None,
+                    weight: None,
                 };
                 handle
                     .propose("user:bench", None, command)

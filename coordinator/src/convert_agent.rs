@@ -115,6 +115,12 @@ pub fn assignment(state: &State, key: MemberKey) -> Option<proto::Assignment> {
                 (StopReason::Cancelled, None) => "cancelled".to_owned(),
                 (StopReason::MemberFailed, _) => "another member of its gang ended".to_owned(),
                 (StopReason::Evicted, _) => "its node is drained".to_owned(),
+                (StopReason::Preempted { claimant }, _) => {
+                    format!("preempted by {claimant} of higher priority; it waits again")
+                }
+                (StopReason::Reclaimed { claimant }, _) => {
+                    format!("the quota it borrowed went back to {claimant}; it waits again")
+                }
             },
         ),
     };

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex};
 fn create(name: &str) -> Command {
     Command::CreateTenant {
         tenant: TenantName::new(name).expect("a valid name"),
+        parent: None,
+        weight: None,
     }
 }
 

@@ -22,6 +22,7 @@
 //! | GET /v1/nodes/{node} | | [`NodeView`] |
 //! | POST /v1/nodes/{node}/cordon, uncordon, drain | [`NodeRequest`] | [`NodeChange`] |
 //! | GET, POST /v1/tenants | [`TenantRequest`] | [`TenantList`], [`TenantView`] |
+//! | PUT /v1/tenants/{tenant} | [`TenantChange`] | [`TenantView`] |
 //! | GET /v1/quotas, PUT /v1/quotas | [`QuotaRequest`] | [`QuotaList`], [`QuotaView`] |
 //! | GET /v1/pools, PUT /v1/pools/{pool} | [`PoolRequest`] | [`PoolList`], [`PoolView`] |
 //! | GET, PUT /v1/policy | [`PolicyView`] | [`PolicyView`] |

@@ -111,6 +111,35 @@ pub enum Tenants {
         /// Lower-case letters, digits, `-`, `_`, `.`
         #[arg(value_name = "TENANT")]
         tenant: String,
+        /// Tenant above it: what this one holds counts for that one too
+        #[arg(long, value_name = "TENANT")]
+        parent: Option<String>,
+        /// Its part of what nobody is guaranteed, beside its siblings [default: 1]
+        #[arg(long, value_name = "N")]
+        weight: Option<u32>,
+    },
+    /// Move a tenant in the tree, or weigh it anew
+    #[command(after_help = "\
+Examples:
+  platform tenants set nlp --parent research
+  platform tenants set nlp --weight 3 --dry-run
+  platform tenants set nlp --top")]
+    Set {
+        /// Tenant
+        #[arg(value_name = "TENANT")]
+        tenant: String,
+        /// Tenant above it
+        #[arg(long, value_name = "TENANT", required_unless_present_any = ["top", "weight"])]
+        parent: Option<String>,
+        /// To the top of the tree
+        #[arg(long, conflicts_with = "parent")]
+        top: bool,
+        /// Its part of what nobody is guaranteed, beside its siblings
+        #[arg(long, value_name = "N")]
+        weight: Option<u32>,
+        /// Say what would happen, change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -119,18 +148,19 @@ pub enum Tenants {
 pub enum Quotas {
     /// Every quota, what is used of it and what waits for it
     List,
-    /// The quotas of one tenant
+    /// What is guaranteed, used, borrowed, lent and waited for; of one tenant or all
     Show {
         /// Tenant
         #[arg(value_name = "TENANT")]
-        tenant: String,
+        tenant: Option<String>,
     },
-    /// Guarantee GPUs to a tenant, or take the quota away
+    /// Guarantee GPUs to a tenant, say how far it may borrow and what it lends
     #[command(after_help = "\
 Examples:
-  platform quotas set nlp --gpus 8
-  platform quotas set nlp --pool big --gpus 2.5 --dry-run
-  platform quotas set nlp --unlimited")]
+  platform quotas set nlp --gpus 8                        8 guaranteed, more while others leave it idle
+  platform quotas set nlp --pool a100 --gpus 64 --limit 96 --lend 32
+  platform quotas set nlp --gpus 2.5 --dry-run            who would have to give back
+  platform quotas set nlp --remove")]
     Set {
         /// Tenant
         #[arg(value_name = "TENANT")]
@@ -138,12 +168,18 @@ Examples:
         /// Pool
         #[arg(long, value_name = "POOL", default_value = "default")]
         pool: String,
-        /// GPUs, in parts where need be: 8, 2.5
-        #[arg(long, value_name = "N", value_parser = parse::gpus_milli, required_unless_present = "unlimited", conflicts_with = "unlimited")]
+        /// Guaranteed GPUs, in parts where need be: 8, 2.5
+        #[arg(long, value_name = "N", value_parser = parse::gpus_milli, required_unless_present = "remove", conflicts_with = "remove")]
         gpus: Option<u64>,
-        /// No quota: as many as there are
+        /// Most GPUs with what it borrows [default: whatever is idle]
+        #[arg(long, value_name = "N", value_parser = parse::gpus_milli, conflicts_with = "remove")]
+        limit: Option<u64>,
+        /// Most of its idle GPUs that others may use [default: all of them]
+        #[arg(long, value_name = "N", value_parser = parse::gpus_milli, conflicts_with = "remove")]
+        lend: Option<u64>,
+        /// Take the line away: nothing is guaranteed and nothing limits it
         #[arg(long)]
-        unlimited: bool,
+        remove: bool,
         /// Say what would happen, change nothing
         #[arg(long)]
         dry_run: bool,
@@ -194,6 +230,9 @@ pub struct PolicySet {
     /// Currency of every price
     #[arg(long, value_name = "CODE")]
     pub currency: Option<String>,
+    /// How long a run is left alone before it may be stopped for another: 30s
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
+    pub minimum_run: Option<u64>,
     /// Refuse when the policy is no longer at this version
     #[arg(long, value_name = "N")]
     pub version: Option<u64>,

@@ -60,6 +60,9 @@ pub struct RunArgs {
     /// Higher starts first, -100 to 100
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100), help_heading = PLACE)]
     pub priority: Option<i32>,
+    /// Never stop it for another run; then it borrows no idle quota either
+    #[arg(long, help_heading = PLACE)]
+    pub no_preempt: bool,
     /// Tenant to charge [default: yours]
     #[arg(long, value_name = "TENANT", help_heading = PLACE)]
     pub tenant: Option<String>,

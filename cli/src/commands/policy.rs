@@ -28,6 +28,8 @@ pub struct Changes {
     pub default_price: Option<u64>,
     /// Currency.
     pub currency: Option<String>,
+    /// How long a run is left alone before it may be stopped for another.
+    pub minimum_run_ms: Option<u64>,
 }
 
 /// `platform policy show`.
@@ -116,6 +118,7 @@ fn changed(mut policy: PolicyView, changes: Changes) -> Result<PolicyView, Failu
         .default_price
         .unwrap_or(policy.default_gpu_hour_price_micro);
     policy.currency = changes.currency.unwrap_or(policy.currency);
+    policy.minimum_run_ms = changes.minimum_run_ms.unwrap_or(policy.minimum_run_ms);
     Ok(policy)
 }
 
@@ -132,6 +135,7 @@ mod tests {
             gpu_hour_price_micro: [("T4".to_owned(), 350_000)].into(),
             default_gpu_hour_price_micro: 1_000_000,
             currency: "EUR".to_owned(),
+            minimum_run_ms: 30_000,
         }
     }
 

@@ -14,8 +14,11 @@ pub async fn list(client: &Client, printer: &Printer) -> Outcome {
     Ok(exit::DONE)
 }
 
-/// `platform quotas show`: of one tenant.
-pub async fn show(client: &Client, printer: &Printer, tenant: &str) -> Outcome {
+/// `platform quotas show`: of one tenant, or all.
+pub async fn show(client: &Client, printer: &Printer, tenant: Option<&str>) -> Outcome {
+    let Some(tenant) = tenant else {
+        return list(client, printer).await;
+    };
     let mut list: QuotaList = client.get("/v1/quotas").await?;
     list.quotas.retain(|quota| quota.tenant == tenant);
     if list.quotas.is_empty() {
@@ -34,6 +37,9 @@ pub async fn set(client: &Client, printer: &Printer, request: QuotaRequest) -> O
         views::quotas(std::slice::from_ref(&quota), paint)
     })?;
     if request.dry_run {
+        if !quota.preempts.is_empty() {
+            printer.note(&views::preempts(&quota.preempts));
+        }
         printer.note("nothing was changed");
     }
     Ok(exit::DONE)

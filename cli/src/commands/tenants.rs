@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::failure::{Failure, exit};
 use crate::output::{Printer, amounts, views};
 use http::Method;
-use platform_proto::http::{TenantList, TenantRequest, TenantView};
+use platform_proto::http::{TenantChange, TenantList, TenantRequest, TenantView};
 
 /// `platform tenants list`.
 pub async fn list(client: &Client, printer: &Printer) -> Outcome {
@@ -42,11 +42,24 @@ pub fn find<'a>(list: &'a TenantList, tenant: &str) -> Result<&'a TenantView, Fa
 }
 
 /// `platform tenants create`.
-pub async fn create(client: &Client, printer: &Printer, tenant: &str) -> Outcome {
-    let request = TenantRequest {
-        name: tenant.to_owned(),
-    };
+pub async fn create(client: &Client, printer: &Printer, request: TenantRequest) -> Outcome {
     let view: TenantView = client.change(Method::POST, "/v1/tenants", &request).await?;
     printer.result(&view, |paint| views::tenant(&view, paint))?;
+    Ok(exit::DONE)
+}
+
+/// `platform tenants set`.
+pub async fn set(
+    client: &Client,
+    printer: &Printer,
+    tenant: &str,
+    change: TenantChange,
+) -> Outcome {
+    let path = format!("/v1/tenants/{tenant}");
+    let view: TenantView = client.change(Method::PUT, &path, &change).await?;
+    printer.result(&view, |paint| views::tenant(&view, paint))?;
+    if change.dry_run {
+        printer.note("nothing was changed");
+    }
     Ok(exit::DONE)
 }

@@ -153,6 +153,14 @@ pub fn plan(plan: &SubmitResponse, upload: Option<&Upload>, paint: Paint) -> Str
             },
         ),
         (
+            "preemption",
+            if spec.preemptible == Some(false) {
+                "never: it borrows no idle quota either".to_owned()
+            } else {
+                String::new()
+            },
+        ),
+        (
             "time limit",
             spec.time_limit_ms
                 .map(|ms| duration(ms * 1000) + default("time_limit_ms"))

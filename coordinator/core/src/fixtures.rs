@@ -7,7 +7,7 @@ use coordinator_core::model::*;
 use coordinator_core::policy::Refusal;
 use coordinator_core::scheduler::plan;
 use coordinator_core::state::{
-    Command, Entry, Event, MemberPlacement, MemberReport, Placement, State,
+    Command, Entry, Event, MemberPlacement, MemberReport, Placement, QuotaChange, State,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +50,7 @@ pub fn spec() -> WorkloadSpec {
         time_limit_ms: None,
         retries: 0,
         tenant: None,
+        preemptible: true,
     }
 }
 
@@ -72,6 +73,17 @@ pub fn share(milli: u32) -> WorkloadSpec {
 /// A gang of so many nodes with one GPU each.
 pub fn gang(nodes: u32) -> WorkloadSpec {
     WorkloadSpec { nodes, ..gpus(1) }
+}
+
+/// A line in the default pool, in whole GPUs.
+pub fn quota(tenant: &str, gpus: u64, limit: Option<u64>, lend: Option<u64>) -> QuotaChange {
+    QuotaChange {
+        tenant: tenant_name(tenant),
+        pool: pool_name("default"),
+        gpu_milli: Some(gpus * 1000),
+        limit_milli: limit.map(|gpus| gpus * 1000),
+        lend_milli: lend.map(|gpus| gpus * 1000),
+    }
 }
 
 /// A node in a pool with devices as `platform up --devices` takes them: `2xA100-80G,T4-16G`.
@@ -246,14 +258,9 @@ impl World {
 
     /// Submits for a tenant, which is created when it is not there.
     pub fn submit_for(&mut self, tenant: &str, spec: WorkloadSpec) -> RunId {
-        let tenant = tenant_name(tenant);
-        if !self.state.tenants().contains_key(&tenant) {
-            self.accept(Command::CreateTenant {
-                tenant: tenant.clone(),
-            });
-        }
+        self.tenant(tenant);
         self.submit(WorkloadSpec {
-            tenant: Some(tenant),
+            tenant: Some(tenant_name(tenant)),
             ..spec
         })
     }
@@ -282,7 +289,7 @@ impl World {
 
     /// Makes a plan and applies it; every item must be accepted. Says which runs were placed.
     pub fn plan_and_place(&mut self) -> Vec<RunId> {
-        let placements = plan(&self.state);
+        let placements = plan(&self.state, self.now_us).placements;
         let runs = placements.iter().map(|placement| placement.run).collect();
         for event in self.apply(Command::Place { placements }) {
             assert!(matches!(event, Event::RunPlaced { .. }), "{event:?}");
@@ -382,6 +389,34 @@ impl World {
                 OutboxBody::Ledger(_) => None,
             })
             .collect()
+    }
+
+    /// Makes a plan and applies the preemptions in it; every one must be accepted. Says who stops.
+    pub fn plan_and_preempt(&mut self) -> Vec<RunId> {
+        let preemptions = plan(&self.state, self.now_us).preemptions;
+        let runs = preemptions.iter().map(|preempted| preempted.run).collect();
+        for event in self.apply(Command::Preempt { preemptions }) {
+            assert!(matches!(event, Event::RunStopping { .. }), "{event:?}");
+        }
+        runs
+    }
+
+    /// Gives a tenant a line in the default pool, in whole GPUs, and makes the tenant if need be.
+    pub fn quota(&mut self, tenant: &str, gpus: u64, limit: Option<u64>, lend: Option<u64>) {
+        self.tenant(tenant);
+        self.accept(Command::SetQuota(quota(tenant, gpus, limit, lend)));
+    }
+
+    /// Makes a tenant if it is not there.
+    pub fn tenant(&mut self, tenant: &str) {
+        let tenant = tenant_name(tenant);
+        if !self.state.tenants().contains_key(&tenant) {
+            self.accept(Command::CreateTenant {
+                tenant,
+                parent: None,
+                weight: None,
+            });
+        }
     }
 
     /// Changes the policy in force.

@@ -6,8 +6,8 @@
 mod fixtures;
 
 use coordinator_core::model::*;
-use coordinator_core::scheduler::plan;
-use coordinator_core::state::{Command, Entry, Event, State};
+use coordinator_core::scheduler::{Plan, plan};
+use coordinator_core::state::{Command, Entry, Event, ParentChange, QuotaChange, State};
 use fixtures::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -36,7 +36,10 @@ enum Step {
     Uncordon(u8),
     Drain(u8, u16),
     Evict(u8),
-    Quota(u8, Option<u16>),
+    /// Guarantee, limit and what is lent.
+    Quota(u8, Option<(u16, Option<u16>, Option<u16>)>),
+    /// A tenant goes under another, or to the top.
+    Parent(u8, Option<u8>),
     Cap(Option<u32>),
     Acknowledge(u8),
 }
@@ -67,10 +70,24 @@ fn specs() -> impl Strategy<Value = WorkloadSpec> {
             prop_oneof![Just("default"), Just("gold"), Just("none")],
         ),
         proptest::option::weighted(0.3, 0_u64..80_000),
-        (-2_i32..3, 0_u32..3, any::<bool>(), 0_usize..4),
+        (
+            -2_i32..3,
+            0_u32..3,
+            any::<bool>(),
+            0_usize..4,
+            prop::bool::weighted(0.8),
+        ),
     )
         .prop_map(
-            |(spec, nodes, memory, model, pool, cpu, (priority, retries, for_model, tenant))| {
+            |(
+                spec,
+                nodes,
+                memory,
+                model,
+                pool,
+                cpu,
+                (priority, retries, for_model, tenant, preemptible),
+            )| {
                 WorkloadSpec {
                     nodes,
                     gpu_memory_mib: memory,
@@ -80,6 +97,7 @@ fn specs() -> impl Strategy<Value = WorkloadSpec> {
                     memory_mib: cpu,
                     priority,
                     retries,
+                    preemptible,
                     model: for_model.then(|| "bert".to_owned()),
                     tenant: TENANTS.get(tenant).copied().map(tenant_name),
                     ..spec
@@ -131,8 +149,14 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => any_u8().prop_map(Step::Uncordon),
         1 => (any_u8(), any::<u16>()).prop_map(|(node, grace)| Step::Drain(node, grace)),
         1 => any_u8().prop_map(Step::Evict),
-        1 => (any_u8(), proptest::option::of(0_u16..5_000))
-            .prop_map(|(tenant, quota)| Step::Quota(tenant, quota)),
+        3 => (any_u8(), proptest::option::weighted(0.8, (
+            0_u16..5_000,
+            proptest::option::of(0_u16..6_000),
+            proptest::option::of(0_u16..3_000),
+        )))
+        .prop_map(|(tenant, line)| Step::Quota(tenant, line)),
+        1 => (any_u8(), proptest::option::of(any_u8()))
+            .prop_map(|(tenant, parent)| Step::Parent(tenant, parent)),
         1 => proptest::option::of(1_000_u32..90_000).prop_map(Step::Cap),
         1 => any_u8().prop_map(Step::Acknowledge),
     ]
@@ -157,8 +181,12 @@ impl History {
         for tenant in &TENANTS[1..] {
             world.accept(Command::CreateTenant {
                 tenant: tenant_name(tenant),
+                parent: None,
+                weight: None,
             });
         }
+        // Steps are milliseconds apart: some attempts are old enough to be preempted, some are not.
+        world.set_policy(|policy| policy.minimum_run_ms = 5);
         Self {
             world,
             integral: 0,
@@ -261,11 +289,22 @@ impl History {
         members.get(position).copied()
     }
 
+    /// Nothing of a fresh plan may be refused, and no plan both gives a run devices and stops it.
     fn place_planned(&mut self) {
-        let placements = plan(&self.world.state);
+        let Plan {
+            placements,
+            preemptions,
+            ..
+        } = plan(&self.world.state, self.world.now_us);
         for event in self.apply(Command::Place { placements }) {
             assert!(
                 matches!(event, Event::RunPlaced { .. }),
+                "a fresh plan was refused: {event:?}"
+            );
+        }
+        for event in self.apply(Command::Preempt { preemptions }) {
+            assert!(
+                matches!(event, Event::RunStopping { .. }),
                 "a fresh plan was refused: {event:?}"
             );
         }
@@ -371,10 +410,19 @@ impl History {
             Step::Evict(which) => Command::Evict {
                 node: node_at(which),
             },
-            Step::Quota(which, milli) => Command::SetQuota {
+            Step::Quota(which, line) => Command::SetQuota(QuotaChange {
                 tenant: tenant_name(TENANTS[usize::from(which) % TENANTS.len()]),
                 pool: pool_name("default"),
-                gpu_milli: milli.map(u64::from),
+                gpu_milli: line.map(|(quota, _, _)| u64::from(quota)),
+                limit_milli: line.and_then(|(_, limit, _)| limit.map(u64::from)),
+                lend_milli: line.and_then(|(_, _, lend)| lend.map(u64::from)),
+            }),
+            Step::Parent(which, parent) => Command::SetTenant {
+                tenant: tenant_name(TENANTS[usize::from(which) % TENANTS.len()]),
+                parent: parent.map_or(ParentChange::Top, |parent| {
+                    ParentChange::Under(tenant_name(TENANTS[usize::from(parent) % TENANTS.len()]))
+                }),
+                weight: None,
             },
             Step::Cap(cap) => {
                 let mut policy = self.world.state.policy().clone();
@@ -406,11 +454,13 @@ impl History {
             self.apply(Command::Uncordon { node });
         }
         for tenant in TENANTS {
-            self.apply(Command::SetQuota {
+            self.apply(Command::SetQuota(QuotaChange {
                 tenant: tenant_name(tenant),
                 pool: pool_name("default"),
                 gpu_milli: None,
-            });
+                limit_milli: None,
+                lend_milli: None,
+            }));
         }
     }
 }
@@ -484,6 +534,7 @@ proptest! {
         prop_assert_eq!(replayed.digest(), history.world.state.digest());
         if let Some(state) = from_snapshot {
             prop_assert_eq!(state.digest(), history.world.state.digest());
+            prop_assert_eq!(&state, &history.world.state, "what is derived, too");
         }
 
         // After everything has healed every run reaches an end (I6): each round ends all that is
@@ -519,7 +570,7 @@ proptest! {
             world.join(describe(name, pool, devices));
         }
         for tenant in &TENANTS[1..] {
-            world.accept(Command::CreateTenant { tenant: tenant_name(tenant) });
+            world.accept(Command::CreateTenant { tenant: tenant_name(tenant), parent: None, weight: None });
         }
         let caps: BTreeMap<_, _> = cap.map(|cap| ("*".to_owned(), cap)).into_iter().collect();
         world.set_policy(|policy| policy.gpu_memory_caps_mib = caps);

@@ -21,6 +21,8 @@ fn entry(number: u64) -> Entry {
         idempotency_key: Some(format!("key-{number}")),
         command: Command::CreateTenant {
             tenant: tenant(&format!("t{number}")),
+            parent: None,
+            weight: None,
         },
     }
 }

@@ -6,10 +6,11 @@ use coordinator_core::model::{
     Attempt, DeviceGrant, EndKind, LedgerRow, MemberEnd, MemberPhase, Node, NodeCondition, Policy,
     PoolName, Run, RunOutcome, RunPhase, TagMode, TenantName, Token, WorkloadSpec,
 };
-use coordinator_core::state::{State, run_ledger_rows};
+use coordinator_core::policy::quotas;
+use coordinator_core::state::{Preemption, State, run_ledger_rows};
 use platform_proto::http::{
-    AttemptView, DeviceView, GrantView, MemberView, NodeView, PolicyView, QuotaView, RunSpec,
-    RunView, TagRule, TokenView,
+    AttemptView, DeviceView, GrantView, MemberView, NodeView, PolicyView, PreemptedView, QuotaView,
+    RunSpec, RunView, TagRule, TokenView,
 };
 use std::collections::BTreeSet;
 
@@ -40,6 +41,7 @@ pub fn spec_from_http(spec: RunSpec) -> Result<WorkloadSpec, ApiError> {
             .tenant
             .map(|tenant| TenantName::new(&tenant))
             .transpose()?,
+        preemptible: spec.preemptible.unwrap_or(true),
     })
 }
 
@@ -67,6 +69,7 @@ pub fn spec_to_http(spec: &WorkloadSpec) -> RunSpec {
         time_limit_ms: spec.time_limit_ms,
         retries: spec.retries,
         tenant: spec.tenant.as_ref().map(ToString::to_string),
+        preemptible: Some(spec.preemptible),
     }
 }
 
@@ -292,27 +295,41 @@ pub fn node_view(node: &Node, seen: Option<&NodeSeen>) -> NodeView {
     }
 }
 
-/// A tenant's quota in a pool as clients read it.
+/// A tenant's line in a pool as clients read it, with what it holds, borrows and lends now.
 pub fn quota_view(state: &State, tenant: &TenantName, pool: &PoolName) -> QuotaView {
     let waiting_milli = state
         .queues()
-        .get(pool)
+        .of_tenant(pool, tenant)
         .into_iter()
-        .flatten()
-        .filter_map(|place| state.runs().get(&place.run()))
-        .filter(|run| run.tenant == *tenant)
+        .filter_map(|run| state.runs().get(&run))
         .map(|run| run.spec.gpu_milli())
         .sum();
+    let use_of_line = state.use_of_line(tenant, pool);
+    let line = quotas::line(state.tenants(), tenant, pool);
     QuotaView {
         tenant: tenant.to_string(),
         pool: pool.to_string(),
-        gpu_milli: state
-            .tenants()
-            .get(tenant)
-            .and_then(|tenant| tenant.quota_milli.get(pool))
-            .copied(),
+        gpu_milli: line.map(|line| line.quota_milli),
+        limit_milli: line.and_then(|line| line.limit_milli),
+        lend_milli: line.and_then(|line| line.lend_milli),
         used_milli: state.used_milli(tenant, pool),
+        borrowed_milli: use_of_line.borrowed_milli,
+        lent_milli: use_of_line.lent_milli,
         waiting_milli,
+        preempts: Vec::new(),
+    }
+}
+
+/// A run that gives way, as clients read it.
+pub fn preempted_view(state: &State, preemption: Preemption) -> PreemptedView {
+    let find = |id| state.runs().get(&id);
+    let tenant = |id| find(id).map_or_else(String::new, |run| run.tenant.to_string());
+    PreemptedView {
+        run: preemption.run.to_string(),
+        name: find(preemption.run).map_or_else(String::new, |run| run.spec.name.clone()),
+        tenant: tenant(preemption.run),
+        claimant: preemption.claimant.to_string(),
+        claimant_tenant: tenant(preemption.claimant),
     }
 }
 
@@ -342,6 +359,7 @@ pub fn policy_view(policy: &Policy) -> PolicyView {
         gpu_hour_price_micro: policy.gpu_hour_price_micro.clone(),
         default_gpu_hour_price_micro: policy.default_gpu_hour_price_micro,
         currency: policy.currency.clone(),
+        minimum_run_ms: policy.minimum_run_ms,
     }
 }
 
@@ -370,6 +388,7 @@ pub fn policy_from_http(view: PolicyView) -> Result<Policy, ApiError> {
         gpu_hour_price_micro: view.gpu_hour_price_micro,
         default_gpu_hour_price_micro: view.default_gpu_hour_price_micro,
         currency: view.currency,
+        minimum_run_ms: view.minimum_run_ms,
     })
 }
 

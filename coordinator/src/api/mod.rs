@@ -129,6 +129,7 @@ pub fn router(app: App) -> Router {
             "/v1/tenants",
             get(settings::tenants).post(settings::create_tenant),
         )
+        .route("/v1/tenants/{tenant}", put(settings::set_tenant))
         .route("/v1/quotas", get(settings::quotas).put(settings::set_quota))
         .route("/v1/pools", get(settings::pools))
         .route("/v1/pools/{pool}", put(settings::set_pool))
@@ -184,9 +185,9 @@ async fn prometheus(
         (
             state.live().len(),
             state
-                .queues()
-                .values()
-                .map(std::collections::BTreeSet::len)
+                .pools()
+                .keys()
+                .map(|pool| state.queues().waiting(pool))
                 .sum::<usize>(),
             state.nodes().len(),
         )

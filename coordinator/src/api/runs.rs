@@ -72,16 +72,15 @@ pub async fn submit(
         return app.driver.read(|state| {
             let admitted = policy::resolve(state.surroundings(&tenant)?, spec)?;
             let waiting = scheduler::explain_spec(state, &admitted.spec, &tenant);
-            let pool = admitted.spec.pool.clone();
-            let ahead = pool
-                .and_then(|pool| state.queues().get(&pool))
-                .map_or(0, |queue| {
-                    queue
-                        .iter()
-                        .filter_map(|place| state.runs().get(&place.run()))
-                        .filter(|run| run.spec.priority >= admitted.spec.priority)
-                        .count() as u64
-                });
+            let ahead = admitted.spec.pool.as_ref().map_or(0, |pool| {
+                state
+                    .queues()
+                    .of_tenant(pool, &tenant)
+                    .into_iter()
+                    .filter_map(|run| state.runs().get(&run))
+                    .filter(|run| run.spec.priority >= admitted.spec.priority)
+                    .count() as u64
+            });
             let starts_now = waiting.tier == Tier::NextPlan && ahead == 0;
             let price = convert::price_per_hour(state, &admitted.spec);
             Ok(Json(SubmitResponse {
@@ -255,7 +254,7 @@ pub async fn explain(
                 _ => waiting.summary,
             },
             reasons: waiting.reasons,
-            queue_ahead: state.queue_ahead(run).unwrap_or(0),
+            queue_ahead: state.queues().ahead(run).unwrap_or(0),
             hint: waiting.hint,
         }))
     })

@@ -7,10 +7,12 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use coordinator_core::model::{Pool, PoolName, Role, TenantName, Token, UserName};
-use coordinator_core::state::{Command, State as Replicated};
+use coordinator_core::scheduler;
+use coordinator_core::state::{Command, ParentChange, QuotaChange, State as Replicated};
 use platform_proto::http::{
-    PolicyView, PoolList, PoolRequest, PoolView, QuotaList, QuotaRequest, QuotaView, TenantList,
-    TenantRequest, TenantView, TokenCreated, TokenList, TokenRequest, TokenView, Whoami,
+    PolicyView, PoolList, PoolRequest, PoolView, QuotaList, QuotaRequest, QuotaView, TenantChange,
+    TenantList, TenantRequest, TenantView, TokenCreated, TokenList, TokenRequest, TokenView,
+    Whoami,
 };
 use std::collections::BTreeMap;
 
@@ -42,12 +44,14 @@ pub async fn whoami(
 }
 
 fn tenant_view(state: &Replicated, name: &TenantName) -> TenantView {
+    let tenant = state.tenants().get(name);
     TenantView {
         name: name.to_string(),
-        created_us: state
-            .tenants()
-            .get(name)
-            .map_or(0, |tenant| tenant.created_us),
+        created_us: tenant.map_or(0, |tenant| tenant.created_us),
+        parent: tenant
+            .and_then(|tenant| tenant.parent.as_ref())
+            .map(ToString::to_string),
+        weight: tenant.map_or(1, |tenant| tenant.weight),
         live_runs: state
             .live()
             .iter()
@@ -84,14 +88,58 @@ pub async fn create_tenant(
 ) -> Result<Json<TenantView>, ApiError> {
     identity.require(Role::PlatformAdmin)?;
     let tenant = TenantName::new(&request.name)?;
+    let parent = request.parent.as_deref().map(TenantName::new).transpose()?;
     app.propose(
         &identity,
         idempotency_key(&headers)?,
         Command::CreateTenant {
             tenant: tenant.clone(),
+            parent,
+            weight: request.weight,
         },
     )
     .await?;
+    Ok(Json(app.driver.read(|state| tenant_view(state, &tenant))))
+}
+
+/// PUT /v1/tenants/{tenant}.
+pub async fn set_tenant(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+    Json(request): Json<TenantChange>,
+) -> Result<Json<TenantView>, ApiError> {
+    identity.require(Role::PlatformAdmin)?;
+    let tenant = TenantName::new(&tenant)?;
+    let parent = match (request.parent.as_deref(), request.top) {
+        (Some(_), true) => {
+            return Err(ApiError::invalid(
+                "a tenant cannot be at the top and under another at once",
+            ));
+        }
+        (Some(parent), false) => ParentChange::Under(TenantName::new(parent)?),
+        (None, true) => ParentChange::Top,
+        (None, false) => ParentChange::Keep,
+    };
+    if request.dry_run {
+        return app.driver.read(|state| {
+            state.check_tenant_change(&tenant, &parent, request.weight)?;
+            let mut view = tenant_view(state, &tenant);
+            view.weight = request.weight.unwrap_or(view.weight);
+            if parent != ParentChange::Keep {
+                view.parent = request.parent;
+            }
+            Ok(Json(view))
+        });
+    }
+    let command = Command::SetTenant {
+        tenant: tenant.clone(),
+        parent,
+        weight: request.weight,
+    };
+    app.propose(&identity, idempotency_key(&headers)?, command)
+        .await?;
     Ok(Json(app.driver.read(|state| tenant_view(state, &tenant))))
 }
 
@@ -123,23 +171,36 @@ pub async fn set_quota(
     identity.require(Role::PlatformAdmin)?;
     let tenant = TenantName::new(&request.tenant)?;
     let pool = PoolName::new(&request.pool)?;
-    let gpu_milli = request.gpu_milli;
+    let change = QuotaChange {
+        tenant: tenant.clone(),
+        pool: pool.clone(),
+        gpu_milli: request.gpu_milli,
+        limit_milli: request.limit_milli,
+        lend_milli: request.lend_milli,
+    };
     if request.dry_run {
         return app.driver.read(|state| {
-            state.check_quota_change(&tenant, &pool, gpu_milli)?;
+            state.check_quota_change(&change)?;
+            let now_us = crate::now_us().max(state.time_us());
+            let preempts = scheduler::preempted_by(state, now_us, &Command::SetQuota(change))
+                .into_iter()
+                .map(|preemption| convert::preempted_view(state, preemption))
+                .collect();
             Ok(Json(QuotaView {
-                gpu_milli,
+                gpu_milli: request.gpu_milli,
+                limit_milli: request.limit_milli,
+                lend_milli: request.lend_milli,
+                preempts,
                 ..convert::quota_view(state, &tenant, &pool)
             }))
         });
     }
-    let command = Command::SetQuota {
-        tenant: tenant.clone(),
-        pool: pool.clone(),
-        gpu_milli,
-    };
-    app.propose(&identity, idempotency_key(&headers)?, command)
-        .await?;
+    app.propose(
+        &identity,
+        idempotency_key(&headers)?,
+        Command::SetQuota(change),
+    )
+    .await?;
     Ok(Json(
         app.driver
             .read(|state| convert::quota_view(state, &tenant, &pool)),
@@ -167,10 +228,7 @@ fn pool_view(state: &Replicated, pool: &Pool) -> PoolView {
             .flat_map(|node| &node.devices)
             .map(|grants| u64::from(grants.share_milli))
             .sum(),
-        waiting: state
-            .queues()
-            .get(&pool.name)
-            .map_or(0, |queue| queue.len() as u64),
+        waiting: state.queues().waiting(&pool.name) as u64,
         simulated: nodes.iter().any(|node| node.is_simulated()),
     }
 }

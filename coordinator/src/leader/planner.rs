@@ -1,36 +1,63 @@
-//! Plans whenever the state has changed, and proposes what the plan says.
+//! Plans whenever the state has changed, or the plan said to look again, and proposes what it says.
 
 use super::LEADER;
 use crate::driver::DriverHandle;
-use coordinator_core::scheduler;
+use coordinator_core::scheduler::{self, Plan};
 use coordinator_core::state::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 pub async fn run(driver: DriverHandle) {
     let mut applied = driver.watch();
     loop {
         applied.borrow_and_update();
         let started = Instant::now();
-        let placements = driver.read(scheduler::plan);
+        let now_us = crate::now_us();
+        let Plan {
+            placements,
+            preemptions,
+            again_at_us,
+        } = driver.read(|state| scheduler::plan(state, now_us.max(state.time_us())));
         metrics::histogram!("coordinator_plan_seconds").record(started.elapsed().as_secs_f64());
-        if placements.is_empty() {
-            if applied.changed().await.is_err() {
+        let planned = (placements.len(), preemptions.len());
+        let mut commands = Vec::new();
+        if !placements.is_empty() {
+            commands.push(Command::Place { placements });
+        }
+        if !preemptions.is_empty() {
+            commands.push(Command::Preempt { preemptions });
+        }
+        if commands.is_empty() {
+            if !changed_or_due(&mut applied, now_us, again_at_us).await {
                 return;
             }
             continue;
         }
-        let planned = placements.len();
-        match driver
-            .propose(LEADER.to_owned(), None, Command::Place { placements })
-            .await
-        {
-            Ok(applied) => tracing::debug!(planned, index = applied.index, "plan applied"),
-            Err(error) => {
-                tracing::warn!(%error, planned, "a plan could not be proposed; the next change plans anew");
+        for command in commands {
+            if let Err(error) = driver.propose(LEADER.to_owned(), None, command).await {
+                tracing::warn!(%error, ?planned, "a plan could not be proposed; the next change plans anew");
                 if applied.changed().await.is_err() {
                     return;
                 }
+                break;
             }
         }
+        tracing::debug!(placed = planned.0, preempted = planned.1, "plan applied");
+    }
+}
+
+/// Waits for the next change, or for the time at which the plan would say something else. False when
+/// the driver is gone.
+async fn changed_or_due(
+    applied: &mut watch::Receiver<u64>,
+    now_us: u64,
+    again_at_us: Option<u64>,
+) -> bool {
+    let Some(at_us) = again_at_us else {
+        return applied.changed().await.is_ok();
+    };
+    tokio::select! {
+        changed = applied.changed() => changed.is_ok(),
+        () = tokio::time::sleep(Duration::from_micros(at_us.saturating_sub(now_us))) => true,
     }
 }

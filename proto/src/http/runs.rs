@@ -69,6 +69,10 @@ pub struct RunSpec {
     /// Tenant; absent: the caller's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// Whether it may be stopped and queued again for another run; absent: it may. One that may not
+    /// never borrows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preemptible: Option<bool>,
 }
 
 fn one() -> u32 {

@@ -22,12 +22,36 @@ pub struct Whoami {
     pub currency: String,
 }
 
-/// POST /v1/tenants: create, or change the parent.
+/// POST /v1/tenants.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TenantRequest {
     /// Name: lower-case letters, digits, `-`, `_`, `.`.
     pub name: String,
+    /// Tenant above it; absent: at the top.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Its part beside its siblings, 1 to 1000; absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+}
+
+/// PUT /v1/tenants/{tenant}; what is absent stays.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantChange {
+    /// Tenant above it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// To the top; exclusive with `parent`.
+    #[serde(default)]
+    pub top: bool,
+    /// Its part beside its siblings, 1 to 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// Say what would happen, change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// One tenant.
@@ -37,10 +61,20 @@ pub struct TenantView {
     pub name: String,
     /// When it was created.
     pub created_us: u64,
+    /// Tenant above it; absent: at the top.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Its part beside its siblings.
+    #[serde(default = "one")]
+    pub weight: u32,
     /// Its runs that have not ended.
     pub live_runs: u64,
     /// Its quotas.
     pub quotas: Vec<QuotaView>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// GET /v1/tenants.
@@ -58,9 +92,15 @@ pub struct QuotaRequest {
     pub tenant: String,
     /// Pool.
     pub pool: String,
-    /// GPUs, in thousandths; absent: no quota (unlimited).
+    /// Guaranteed GPUs, in thousandths; absent: no line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_milli: Option<u64>,
+    /// Ceiling with what is borrowed; absent: whatever is idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_milli: Option<u64>,
+    /// The most of its idle quota that others may use; absent: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lend_milli: Option<u64>,
     /// Say what would happen, change nothing.
     #[serde(default)]
     pub dry_run: bool,
@@ -73,13 +113,41 @@ pub struct QuotaView {
     pub tenant: String,
     /// Pool.
     pub pool: String,
-    /// Guaranteed GPUs, in thousandths; absent: unlimited.
+    /// Guaranteed GPUs, in thousandths; absent: no line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_milli: Option<u64>,
-    /// In use now.
+    /// Ceiling with what is borrowed; absent: whatever is idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_milli: Option<u64>,
+    /// The most of its idle quota that others may use; absent: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lend_milli: Option<u64>,
+    /// In use now, by it and the tenants below it.
     pub used_milli: u64,
-    /// Asked for by runs that wait.
+    /// Of that, above what is guaranteed.
+    pub borrowed_milli: u64,
+    /// Of what is guaranteed and it does not use, in use by others.
+    pub lent_milli: u64,
+    /// Asked for by its own runs that wait.
     pub waiting_milli: u64,
+    /// On a dry run: runs that would be stopped and queued again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preempts: Vec<PreemptedView>,
+}
+
+/// A run that gives way to another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreemptedView {
+    /// Run.
+    pub run: String,
+    /// Its name.
+    pub name: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// The run that takes its place.
+    pub claimant: String,
+    /// The claimant's tenant.
+    pub claimant_tenant: String,
 }
 
 /// GET /v1/quotas.
@@ -107,6 +175,9 @@ pub struct PolicyView {
     pub default_gpu_hour_price_micro: u64,
     /// Currency code.
     pub currency: String,
+    /// How long an attempt is left alone before it may be stopped for another run.
+    #[serde(default)]
+    pub minimum_run_ms: u64,
 }
 
 /// What a required tag must hold.

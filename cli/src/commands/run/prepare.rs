@@ -116,6 +116,7 @@ pub fn spec(
         time_limit_ms: project.time_limit_ms,
         retries: project.retries.unwrap_or(0),
         tenant: typed.tenant.clone(),
+        preemptible: project.preemptible,
     })
 }
 
@@ -145,6 +146,7 @@ fn over(flags: Project, file: Project) -> Project {
         priority: flags.priority.or(file.priority),
         time_limit_ms: flags.time_limit_ms.or(file.time_limit_ms),
         retries: flags.retries.or(file.retries),
+        preemptible: flags.preemptible.or(file.preemptible),
         image: flags.image.or(file.image),
         requirements: flags.requirements.or(file.requirements),
         tags: join(file.tags, flags.tags),

@@ -233,12 +233,25 @@ pub fn tenants(list: &TenantList, now_us: u64, paint: Paint) -> String {
             vec![
                 plain(&tenant.name),
                 tenant.live_runs.to_string(),
+                tenant.parent.as_deref().map(plain).unwrap_or_default(),
+                tenant.weight.to_string(),
                 quotas.join(" "),
                 ago(tenant.created_us, now_us),
             ]
         })
         .collect();
-    table(&["tenant", "live runs", "quotas", "created"], rows, paint)
+    table(
+        &[
+            "tenant",
+            "live runs",
+            "under",
+            "weight",
+            "quotas",
+            "created",
+        ],
+        rows,
+        paint,
+    )
 }
 
 /// `platform tenants show`.
@@ -247,6 +260,11 @@ pub fn tenant(tenant: &TenantView, paint: Paint) -> String {
         ("tenant", plain(&tenant.name)),
         ("created", moment(tenant.created_us)),
         ("live runs", tenant.live_runs.to_string()),
+        (
+            "under",
+            tenant.parent.as_deref().map(plain).unwrap_or_default(),
+        ),
+        ("weight", tenant.weight.to_string()),
     ]);
     if tenant.quotas.is_empty() {
         head
@@ -256,9 +274,7 @@ pub fn tenant(tenant: &TenantView, paint: Paint) -> String {
 }
 
 fn quota_figure(quota: &QuotaView) -> String {
-    quota
-        .gpu_milli
-        .map_or_else(|| "unlimited".to_owned(), milli)
+    quota.gpu_milli.map_or_else(|| "none".to_owned(), milli)
 }
 
 /// `platform quotas list`, `show` and `set`.
@@ -266,19 +282,60 @@ pub fn quotas(quotas: &[QuotaView], paint: Paint) -> String {
     if quotas.is_empty() {
         return "no quotas: every tenant may use every GPU; set one with `platform quotas set TENANT --gpus N`\n".to_owned();
     }
+    let some = |amount: u64| {
+        if amount == 0 {
+            String::new()
+        } else {
+            milli(amount)
+        }
+    };
     let rows = quotas
         .iter()
         .map(|quota| {
+            let has_line = quota.gpu_milli.is_some();
+            let ceiling = |amount: Option<u64>, without: &str| match (has_line, amount) {
+                (false, _) => String::new(),
+                (true, Some(amount)) => milli(amount),
+                (true, None) => without.to_owned(),
+            };
             vec![
                 plain(&quota.tenant),
                 plain(&quota.pool),
                 quota_figure(quota),
+                ceiling(quota.limit_milli, "none"),
+                ceiling(quota.lend_milli, "all"),
                 milli(quota.used_milli),
-                milli(quota.waiting_milli),
+                some(quota.borrowed_milli),
+                some(quota.lent_milli),
+                some(quota.waiting_milli),
             ]
         })
         .collect();
-    table(&["tenant", "pool", "GPUs", "used", "waiting"], rows, paint)
+    table(
+        &[
+            "tenant", "pool", "quota", "limit", "lends", "used", "borrowed", "lent", "waiting",
+        ],
+        rows,
+        paint,
+    )
+}
+
+/// Who would be stopped, on a dry run.
+pub fn preempts(preempts: &[PreemptedView]) -> String {
+    let lines: Vec<String> = preempts
+        .iter()
+        .map(|preempted| {
+            format!(
+                "{} ({}) of {} would be stopped and queued again for {} of {}",
+                plain(&preempted.run),
+                plain(&preempted.name),
+                plain(&preempted.tenant),
+                plain(&preempted.claimant),
+                plain(&preempted.claimant_tenant)
+            )
+        })
+        .collect();
+    lines.join("\n")
 }
 
 /// `platform policy show`.
@@ -333,6 +390,13 @@ pub fn policy(policy: &PolicyView) -> String {
             },
         ),
         ("price of a GPU-hour", prices.join("\n")),
+        (
+            "minimum run",
+            format!(
+                "{} before a run may be stopped for another",
+                duration(policy.minimum_run_ms.saturating_mul(1000))
+            ),
+        ),
     ])
 }
 

@@ -8,6 +8,7 @@ mod ids;
 mod nodes;
 mod policies;
 mod runs;
+mod tenants;
 mod workloads;
 
 pub use accounts::*;
@@ -16,4 +17,5 @@ pub use ids::*;
 pub use nodes::*;
 pub use policies::*;
 pub use runs::*;
+pub use tenants::*;
 pub use workloads::*;

@@ -1,19 +1,9 @@
-//! What a platform team sets: tenants, quotas, pools, tokens, and the policy of cost tags and prices.
+//! What a platform team sets beside tenants: pools, tokens, and the policy of cost tags, caps, prices and
+//! preemption.
 
 use super::{MemberDemand, PoolName, TenantName, UserName, WorkloadSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// A tenant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Tenant {
-    /// Name.
-    pub name: TenantName,
-    /// When it was created.
-    pub created_us: u64,
-    /// Guaranteed devices in each pool, in thousandths. A pool without a line is unlimited.
-    pub quota_milli: BTreeMap<PoolName, u64>,
-}
 
 /// A pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +31,9 @@ pub struct Policy {
     pub default_gpu_hour_price_micro: u64,
     /// ISO 4217 code.
     pub currency: String,
+    /// How long an attempt is left alone before it may be stopped for another run.
+    #[serde(default = "Policy::default_minimum_run_ms")]
+    pub minimum_run_ms: u64,
 }
 
 /// What a missing cost tag does.
@@ -75,11 +68,18 @@ impl Default for Policy {
             ]),
             default_gpu_hour_price_micro: 1_000_000,
             currency: "USD".to_owned(),
+            minimum_run_ms: Self::default_minimum_run_ms(),
         }
     }
 }
 
 impl Policy {
+    /// Half of the minute within which an owner has its quota back: long enough to load a model and
+    /// save something, short enough to keep the promise.
+    fn default_minimum_run_ms() -> u64 {
+        30_000
+    }
+
     /// Price for each GPU-hour of a device model.
     pub fn price_per_gpu_hour_micro(&self, device_model: &str) -> u64 {
         self.gpu_hour_price_micro

@@ -86,6 +86,10 @@ pub struct Attempt {
     pub end: Option<MemberEnd>,
     /// By rank.
     pub members: Vec<Member>,
+    /// What of its devices was above its tenant's quota when they were granted, in thousandths: a
+    /// recorded borrow.
+    #[serde(default)]
+    pub borrowed_milli: u64,
 }
 
 /// Why an attempt is stopped.
@@ -98,6 +102,26 @@ pub enum StopReason {
     MemberFailed,
     /// Its node is drained.
     Evicted,
+    /// Another run of its tenant, of higher priority, needs its devices.
+    Preempted {
+        /// That run.
+        claimant: RunId,
+    },
+    /// It borrowed, and the owner of the quota needs it back.
+    Reclaimed {
+        /// The owner's run.
+        claimant: RunId,
+    },
+}
+
+impl StopReason {
+    /// The run that this one was stopped for.
+    pub fn claimant(&self) -> Option<RunId> {
+        match self {
+            Self::Preempted { claimant } | Self::Reclaimed { claimant } => Some(*claimant),
+            Self::Cancelled | Self::MemberFailed | Self::Evicted => None,
+        }
+    }
 }
 
 /// One member of an attempt, on one node.
@@ -232,6 +256,13 @@ impl Run {
     /// Whether it is over.
     pub fn is_ended(&self) -> bool {
         matches!(self.phase, RunPhase::Ended { .. })
+    }
+
+    /// Since when its live attempt has held its devices; `None` when nothing is alive.
+    pub fn held_since_us(&self) -> Option<u64> {
+        (self.phase == RunPhase::Active)
+            .then(|| self.last_attempt().map(|attempt| attempt.placed_us))
+            .flatten()
     }
 
     /// The key of one member of its last attempt.

@@ -50,6 +50,9 @@ pub struct WorkloadSpec {
     pub retries: u32,
     /// Tenant to charge; absent: the submitter's.
     pub tenant: Option<TenantName>,
+    /// Whether it may be stopped and queued again for another run. One that may not never borrows.
+    #[serde(default = "WorkloadSpec::default_preemptible")]
+    pub preemptible: bool,
 }
 
 /// What one member needs of one node, read off a resolved spec.
@@ -106,6 +109,10 @@ impl MemberDemand {
 }
 
 impl WorkloadSpec {
+    fn default_preemptible() -> bool {
+        true
+    }
+
     /// The demand of each member, on a resolved spec, without what the policy has to say: where
     /// devices are given out, ask [`super::Policy::demand`].
     pub fn demand(&self) -> MemberDemand {

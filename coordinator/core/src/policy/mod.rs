@@ -5,15 +5,17 @@
 //! defaulted, or the first refusal, which says what was given, what is allowed and what to do.
 
 mod fit;
+pub mod quotas;
 mod tags;
 
 use crate::model::{
-    Node, NodeName, Policy, Pool, PoolName, Tenant, WorkloadSpec, is_name, is_of_model,
+    Node, NodeName, Policy, Pool, PoolName, Tenant, TenantName, WorkloadSpec, is_name, is_of_model,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub use fit::{Shortfall, fits_empty, fits_now};
+pub use quotas::Standing;
 
 /// Why a command was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +87,8 @@ pub struct Surroundings<'a> {
     pub pools: &'a BTreeMap<PoolName, Pool>,
     /// Nodes.
     pub nodes: &'a BTreeMap<NodeName, Node>,
+    /// Every tenant.
+    pub tenants: &'a BTreeMap<TenantName, Tenant>,
     /// Tenant to be charged.
     pub tenant: &'a Tenant,
 }
@@ -127,7 +131,7 @@ pub fn resolve(around: Surroundings<'_>, spec: WorkloadSpec) -> Result<Admitted,
     warnings.extend(tags::check(around.policy, &spec)?);
     resolve_memory_cap(around.policy, &nodes, &mut spec, &mut defaulted)?;
     fit::check_ever_fits(&pool, &nodes, &spec, &around.policy.demand(&spec))?;
-    check_quota(around.tenant, &pool, &spec)?;
+    check_quota(around, &pool, &spec)?;
     Ok(Admitted {
         spec,
         defaulted,
@@ -425,21 +429,43 @@ fn resolve_memory_cap(
     }
 }
 
-fn check_quota(tenant: &Tenant, pool: &PoolName, spec: &WorkloadSpec) -> Result<(), Refusal> {
+/// A run that could not start even if its tenant held nothing is refused at once: above a ceiling, or
+/// above the guarantee and not to be preempted, for what is borrowed must be there to give back.
+fn check_quota(
+    around: Surroundings<'_>,
+    pool: &PoolName,
+    spec: &WorkloadSpec,
+) -> Result<(), Refusal> {
     let asked = spec.gpu_milli();
-    match tenant.quota_milli.get(pool) {
-        Some(&quota) if asked > quota => Err(Refusal::refused(format!(
-            "{} GPUs are asked for, and tenant {} has a quota of {} in pool {pool}",
+    let tenant = &around.tenant.name;
+    let raise = |flag: &str, name: &TenantName| {
+        format!(
+            "ask for less, or have it raised: platform quotas set {name} --pool {pool} {flag} N"
+        )
+    };
+    match quotas::standing(around.tenants, pool, tenant, asked, |_| 0) {
+        Standing::OverLimit {
+            tenant: above,
+            limit_milli,
+            ..
+        } => Err(Refusal::refused(format!(
+            "{} GPUs are asked for, and tenant {above} has a limit of {} in pool {pool}",
             gpus(asked),
-            tenant.name,
-            gpus(quota)
+            gpus(limit_milli)
         ))
-        .allowed(format!("up to {} GPUs", gpus(quota)))
-        .hint(format!(
-            "ask for less, or have the quota raised: platform quotas set {} --pool {pool} --gpus N",
-            tenant.name
-        ))),
-        _ => Ok(()),
+        .allowed(format!("up to {} GPUs", gpus(limit_milli)))
+        .hint(raise("--limit", &above))),
+        Standing::Borrows { milli, .. } if !spec.preemptible => {
+            let quota = asked.saturating_sub(milli);
+            Err(Refusal::refused(format!(
+                "{} GPUs are asked for, tenant {tenant} has a quota of {} in pool {pool}, and a run that may not be preempted borrows nothing",
+                gpus(asked),
+                gpus(quota)
+            ))
+            .allowed(format!("up to {} GPUs, or a run that may be preempted", gpus(quota)))
+            .hint(raise("--gpus", tenant)))
+        }
+        Standing::Guaranteed | Standing::Borrows { .. } => Ok(()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why a run waits: its tier, the counts of nodes by what they lack, and what would help.
 
 use crate::model::{PoolName, Run, RunPhase, TenantName, WorkloadSpec};
+use crate::policy::quotas::{self, Standing};
 use crate::policy::{Shortfall, fits_now, gpus};
 use crate::state::State;
 use std::collections::BTreeMap;
@@ -10,8 +11,12 @@ use std::collections::BTreeMap;
 pub enum Tier {
     /// It does not wait.
     NotWaiting,
-    /// Its tenant's quota is used up.
+    /// It would borrow: it may not be preempted, or what is idle is not lent.
     OverQuota,
+    /// Its tenant, or one above it, holds all that its limit allows.
+    OverLimit,
+    /// Others are being stopped for it.
+    WaitingForPreempted,
     /// No set of nodes has room now.
     WaitingForCapacity,
     /// Some, but too few, nodes have room for its members.
@@ -26,6 +31,8 @@ impl Tier {
         match self {
             Self::NotWaiting => "not-waiting",
             Self::OverQuota => "over-quota",
+            Self::OverLimit => "over-limit",
+            Self::WaitingForPreempted => "waiting-for-preempted",
             Self::WaitingForCapacity => "waiting-for-capacity",
             Self::WaitingForGang => "waiting-for-gang",
             Self::NextPlan => "next-plan",
@@ -59,33 +66,98 @@ pub fn explain(state: &State, run: &Run) -> Waiting {
             hint: None,
         };
     }
+    let giving_way: Vec<String> = state
+        .stopping_runs()
+        .filter(|other| {
+            other
+                .last_attempt()
+                .and_then(|attempt| attempt.stopping.as_ref()?.claimant())
+                == Some(run.id)
+        })
+        .map(|other| other.id.to_string())
+        .collect();
+    if !giving_way.is_empty() {
+        return Waiting {
+            tier: Tier::WaitingForPreempted,
+            summary: format!(
+                "{} {} stopped for it and has its grace to save what it has",
+                giving_way.join(", "),
+                if giving_way.len() == 1 { "is" } else { "are" }
+            ),
+            reasons: Vec::new(),
+            hint: None,
+        };
+    }
     explain_spec(state, &run.spec, &run.tenant)
+}
+
+fn quota_wait(
+    state: &State,
+    spec: &WorkloadSpec,
+    tenant: &TenantName,
+    pool: &PoolName,
+) -> Option<Waiting> {
+    let asked = spec.gpu_milli();
+    let used = |name: &TenantName| state.used_milli(name, pool);
+    let (tier, summary, hint) = match quotas::standing(state.tenants(), pool, tenant, asked, used) {
+        Standing::Guaranteed => return None,
+        Standing::OverLimit {
+            tenant: above,
+            used_milli,
+            limit_milli,
+        } => (
+            Tier::OverLimit,
+            format!(
+                "tenant {above} holds {} of its limit of {} GPUs in pool {pool}, and this run asks for {}",
+                gpus(used_milli),
+                gpus(limit_milli),
+                gpus(asked)
+            ),
+            format!(
+                "wait for its runs to end, or raise the limit: platform quotas set {above} --pool {pool} --gpus N --limit M"
+            ),
+        ),
+        Standing::Borrows { milli, .. } if !spec.preemptible => (
+            Tier::OverQuota,
+            format!(
+                "it would borrow {} GPUs in pool {pool}, and a run that may not be preempted borrows nothing",
+                gpus(milli)
+            ),
+            "wait for runs of your tenant to end, or submit it without --no-preempt".to_owned(),
+        ),
+        Standing::Borrows { milli, .. } => {
+            let kept = quotas::kept_from_milli(state.tenants(), pool, tenant, used);
+            let idle = state.idle_milli(pool);
+            if kept == 0 || asked.saturating_add(kept) <= idle {
+                return None;
+            }
+            (
+                Tier::OverQuota,
+                format!(
+                    "it would borrow {} GPUs in pool {pool}: {} are idle, and {} of them are not lent",
+                    gpus(milli),
+                    gpus(idle),
+                    gpus(kept.min(idle))
+                ),
+                format!(
+                    "wait for runs of your tenant to end, or see who lends what: platform quotas list --pool {pool}"
+                ),
+            )
+        }
+    };
+    Some(Waiting {
+        tier,
+        summary,
+        reasons: Vec::new(),
+        hint: Some(hint),
+    })
 }
 
 /// Why a run with this resolved spec would wait if it were queued now.
 pub fn explain_spec(state: &State, spec: &WorkloadSpec, tenant: &TenantName) -> Waiting {
     let pool = spec.pool.clone().unwrap_or_else(PoolName::default_pool);
-    let asked = spec.gpu_milli();
-    let used = state.used_milli(tenant, &pool);
-    if let Some(quota) = state
-        .tenants()
-        .get(tenant)
-        .and_then(|tenant| tenant.quota_milli.get(&pool))
-        && used.saturating_add(asked) > *quota
-    {
-        return Waiting {
-            tier: Tier::OverQuota,
-            summary: format!(
-                "tenant {tenant} uses {} of its {} GPUs in pool {pool}, and this run asks for {}",
-                gpus(used),
-                gpus(*quota),
-                gpus(asked)
-            ),
-            reasons: Vec::new(),
-            hint: Some(format!(
-                "wait for own runs to end, or raise the quota: platform quotas set {tenant} --pool {pool} --gpus N"
-            )),
-        };
+    if let Some(waiting) = quota_wait(state, spec, tenant, &pool) {
+        return waiting;
     }
     let demand = state.policy().demand(spec);
     let mut counts: BTreeMap<Shortfall, usize> = BTreeMap::new();

@@ -1,23 +1,23 @@
 //! Who gets which devices next: [`plan`] proposes, [`crate::state::State::apply`] decides.
 //!
 //! Reads the state and changes nothing. A plan may be stale or cut short without harm, for every
-//! item is checked again when it is applied. Within a pool runs are taken by priority, then in order
-//! of submission; a run that does not fit lets smaller ones behind it pass.
+//! item is checked again when it is applied. In each pool, runs for which others were stopped come
+//! first, then what is within a guarantee, then what borrows ([`pass`]); what is guaranteed and finds
+//! no room takes it back from whoever has borrowed it ([`claims`]).
 //!
-//! Capacity only shrinks while a plan is made, so a demand that found no room finds none later in
-//! the same pass: equal ones behind it are passed over without looking. The pass is bounded by
-//! [`MOST_DEMANDS_REFUSED`], which counts distinct demands and not runs, so that nobody's long queue
-//! of runs that do not fit can hide another tenant's run that would.
+//! Deliberately lacks a memory: the same state and time give the same plan on every machine.
 
+mod claims;
 mod explain;
+mod fairness;
+mod forecast;
+mod pass;
 mod scratch;
 
 pub use explain::{Tier, Waiting, explain, explain_spec};
+pub use forecast::preempted_by;
 
-use crate::model::{MemberDemand, PoolName, Run, TenantName};
-use crate::state::{Placement, State};
-use scratch::Scratch;
-use std::collections::BTreeMap;
+use crate::state::{Placement, Preemption, State};
 
 /// Placements proposed in one plan at most: one log entry stays small, and the next plan sees what
 /// became of them.
@@ -27,65 +27,50 @@ pub const MOST_PLACEMENTS: usize = 256;
 /// look at every node of the pool; people ask for a few dozen different shapes.
 pub const MOST_DEMANDS_REFUSED: usize = 256;
 
-/// Proposes devices for waiting runs.
-pub fn plan(state: &State) -> Vec<Placement> {
-    plan_counted(state).0
+/// Proposed changes, not yet fact.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// Devices for waiting runs.
+    pub placements: Vec<Placement>,
+    /// Runs to be stopped and queued again, so that others can start.
+    pub preemptions: Vec<Preemption>,
+    /// When to plan again even if nothing changes until then: a run that is left alone for its first
+    /// while may be stopped from then on.
+    pub again_at_us: Option<u64>,
+}
+
+impl Plan {
+    /// Whether it proposes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.placements.is_empty() && self.preemptions.is_empty()
+    }
+
+    fn look_again_at(&mut self, at_us: u64) {
+        self.again_at_us = Some(self.again_at_us.map_or(at_us, |sooner| sooner.min(at_us)));
+    }
+}
+
+/// Proposes devices for waiting runs, and which runs give way to them.
+pub fn plan(state: &State, now_us: u64) -> Plan {
+    plan_counted(state, now_us).0
 }
 
 /// The plan, and how often it looked for room: its cost, which tests hold down.
-fn plan_counted(state: &State) -> (Vec<Placement>, usize) {
-    let mut placements = Vec::new();
+fn plan_counted(state: &State, now_us: u64) -> (Plan, usize) {
+    let mut plan = Plan::default();
     let mut looks = 0;
-    for (pool, queue) in state.queues() {
-        if queue.is_empty() {
-            continue;
-        }
-        let mut scratch = Scratch::of(state, pool);
-        let mut planned: BTreeMap<&TenantName, u64> = BTreeMap::new();
-        // The fewest members that found no room, by what each member asks.
-        let mut refused: BTreeMap<MemberDemand, u32> = BTreeMap::new();
-        for place in queue {
-            if placements.len() >= MOST_PLACEMENTS || refused.len() >= MOST_DEMANDS_REFUSED {
-                break;
-            }
-            let Some(run) = state.runs().get(&place.run()) else {
-                continue;
-            };
-            let asked = run.spec.gpu_milli();
-            let planned = planned.entry(&run.tenant).or_default();
-            if is_over_quota(state, pool, run, *planned + asked) {
-                continue;
-            }
-            let demand = state.policy().demand(&run.spec);
-            let members = run.spec.nodes;
-            if refused.get(&demand).is_some_and(|least| members >= *least) {
-                continue;
-            }
-            looks += 1;
-            match scratch.take(&demand, members as usize) {
-                Some(members) => {
-                    *planned += asked;
-                    placements.push(Placement {
-                        run: run.id,
-                        attempt: run.next_attempt(),
-                        members,
-                    });
-                }
-                None => {
-                    refused.insert(demand, members);
-                }
-            }
+    for (pool, tenants) in state.queues().pools() {
+        let placed_before = plan.placements.len();
+        let mut pass = pass::Pass::new(state, pool);
+        pass.place_claimants(&mut plan);
+        pass.place_waiting(tenants, &mut plan);
+        looks += pass.looks();
+        // Who gives way is asked of what stands: the next plan sees what this one has placed.
+        if plan.placements.len() == placed_before {
+            claims::propose(state, pass.refused_first(), now_us, &mut plan);
         }
     }
-    (placements, looks)
-}
-
-fn is_over_quota(state: &State, pool: &PoolName, run: &Run, more_milli: u64) -> bool {
-    state
-        .tenants()
-        .get(&run.tenant)
-        .and_then(|tenant| tenant.quota_milli.get(pool))
-        .is_some_and(|quota| state.used_milli(&run.tenant, pool) + more_milli > *quota)
+    (plan, looks)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Who gets which devices next, what a pass costs, and how a wait is explained.
 
-use super::{MOST_DEMANDS_REFUSED, MOST_PLACEMENTS, Tier, explain, plan, plan_counted};
+mod reclaim;
+
+use super::{MOST_DEMANDS_REFUSED, MOST_PLACEMENTS, Plan, Tier, explain, plan, plan_counted};
 use crate::fixtures::*;
 use crate::model::{EndKind, RunId, WorkloadSpec};
-use crate::state::{Command, MemberPlacement};
+use crate::state::{Command, MemberPlacement, QuotaChange};
 
 fn priority(priority: i32, spec: WorkloadSpec) -> WorkloadSpec {
     WorkloadSpec { priority, ..spec }
@@ -17,8 +19,8 @@ fn higher_priority_goes_first_then_the_order_of_submission() {
     let second = world.submit(gpus(1));
     let high = world.submit(priority(100, gpus(1)));
     assert_eq!(world.plan_and_place(), [high, first, second]);
-    assert_eq!(world.state.queue_ahead(world.run(low)), Some(0));
-    assert_eq!(world.state.queue_ahead(world.run(high)), None);
+    assert_eq!(world.state.queues().ahead(world.run(low)), Some(0));
+    assert_eq!(world.state.queues().ahead(world.run(high)), None);
 }
 
 #[test]
@@ -39,11 +41,13 @@ fn smaller_runs_pass_one_that_does_not_fit() {
 fn a_quota_stops_its_tenant_and_nobody_else() {
     let mut world = World::with_nodes(&[("node-1", "4xA100-80G")]);
     let first = world.submit_for("nlp", gpus(1));
-    world.accept(Command::SetQuota {
+    world.accept(Command::SetQuota(QuotaChange {
         tenant: tenant_name("nlp"),
         pool: pool_name("default"),
         gpu_milli: Some(1_500),
-    });
+        limit_milli: Some(1_500),
+        lend_milli: None,
+    }));
     world.submit_for("nlp", gpus(1));
     let half = world.submit_for("nlp", share(500));
     let other = world.submit_for("vision", gpus(1));
@@ -56,7 +60,7 @@ fn a_gang_is_placed_on_distinct_nodes_or_not_at_all() {
     let holder = world.submit(gpus(1));
     world.place_on(holder, &[("node-2", &[0])]);
     let pair = world.submit(gang(2));
-    assert_eq!(plan(&world.state), []);
+    assert!(plan(&world.state, world.now_us).is_empty());
     let waiting = explain(&world.state, world.run(pair));
     assert_eq!(waiting.tier, Tier::WaitingForGang);
     assert_eq!(
@@ -65,7 +69,7 @@ fn a_gang_is_placed_on_distinct_nodes_or_not_at_all() {
     );
     assert_eq!(waiting.reasons, ["1 of 2 nodes: GPUs exhausted"]);
     world.end(holder, 0, EndKind::Exited { code: 0 });
-    let placements = plan(&world.state);
+    let placements = plan(&world.state, world.now_us).placements;
     let nodes: Vec<&str> = placements[0]
         .members
         .iter()
@@ -148,7 +152,7 @@ fn a_pass_over_two_thousand_equal_runs_looks_for_room_once_more_than_it_places()
     for _ in 0..2_000 {
         world.submit(gpus(1));
     }
-    let (placements, looks) = plan_counted(&world.state);
+    let (Plan { placements, .. }, looks) = plan_counted(&world.state, world.now_us);
     assert_eq!((placements.len(), looks), (8, 9));
 }
 
@@ -161,7 +165,7 @@ fn a_long_queue_that_does_not_fit_hides_nobody_behind_it() {
         world.submit_for("greedy", priority(10, gpus(2 + count % 7)));
     }
     let other = world.submit_for("modest", gpus(1));
-    let (placements, looks) = plan_counted(&world.state);
+    let (Plan { placements, .. }, looks) = plan_counted(&world.state, world.now_us);
     assert_eq!(
         placements.iter().map(|p| p.run).collect::<Vec<_>>(),
         [other]
@@ -176,13 +180,15 @@ fn runs_over_their_quota_cost_the_others_nothing() {
     for _ in 0..600 {
         world.submit_for("capped", priority(10, gpus(1)));
     }
-    world.accept(Command::SetQuota {
+    world.accept(Command::SetQuota(QuotaChange {
         tenant: tenant_name("capped"),
         pool: pool_name("default"),
         gpu_milli: Some(2_000),
-    });
+        limit_milli: Some(2_000),
+        lend_milli: None,
+    }));
     let other = world.submit_for("free", gpus(6));
-    let (placements, looks) = plan_counted(&world.state);
+    let (Plan { placements, .. }, looks) = plan_counted(&world.state, world.now_us);
     let runs: Vec<RunId> = placements.iter().map(|p| p.run).collect();
     assert_eq!(runs, [RunId(1), RunId(2), other]);
     assert_eq!(looks, 3);
@@ -200,7 +206,7 @@ fn a_pass_gives_up_after_so_many_different_demands_that_found_no_room() {
         });
     }
     world.submit(gpus(0));
-    let (placements, looks) = plan_counted(&world.state);
+    let (Plan { placements, .. }, looks) = plan_counted(&world.state, world.now_us);
     assert_eq!((placements.len(), looks), (0, MOST_DEMANDS_REFUSED));
 }
 
@@ -216,7 +222,7 @@ fn a_larger_gang_of_a_refused_shape_is_passed_over_and_a_smaller_one_is_not() {
     world.submit(gang(3));
     world.submit(gang(3));
     let pair = world.submit(gang(2));
-    let (placements, looks) = plan_counted(&world.state);
+    let (Plan { placements, .. }, looks) = plan_counted(&world.state, world.now_us);
     assert_eq!((placements[0].run, placements.len(), looks), (pair, 1, 2));
     world.end(holder, 0, EndKind::Exited { code: 0 });
 }
@@ -237,7 +243,8 @@ fn a_plan_takes_no_device_twice_and_reads_only() {
     world.submit(gpus(1));
     world.submit(gpus(1));
     let before = world.state.clone();
-    let mut devices: Vec<_> = plan(&world.state)
+    let mut devices: Vec<_> = plan(&world.state, world.now_us)
+        .placements
         .into_iter()
         .flat_map(|placement| placement.members)
         .flat_map(|MemberPlacement { devices, .. }| devices)
@@ -299,15 +306,17 @@ fn every_wait_is_explained_with_counts_of_nodes() {
             .hint
             .is_some_and(|hint| hint.contains("platform nodes list"))
     );
-    world.accept(Command::SetQuota {
+    world.accept(Command::SetQuota(QuotaChange {
         tenant: tenant_name("default"),
         pool: pool_name("default"),
         gpu_milli: Some(2_500),
-    });
+        limit_milli: Some(2_500),
+        lend_milli: None,
+    }));
     let waiting = explain(&world.state, world.run(run));
-    assert_eq!(waiting.tier, Tier::OverQuota);
+    assert_eq!(waiting.tier, Tier::OverLimit);
     assert_eq!(
         waiting.summary,
-        "tenant default uses 2 of its 2.5 GPUs in pool default, and this run asks for 1"
+        "tenant default holds 2 of its limit of 2.5 GPUs in pool default, and this run asks for 1"
     );
 }

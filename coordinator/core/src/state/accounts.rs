@@ -1,7 +1,9 @@
 //! The outbox: audit entries and ledger rows leave the state in order, each once.
 
 use super::{Command, Entry, Event, State};
-use crate::model::{Attempt, AuditEntry, LedgerRow, Member, OutboxBody, OutboxRecord, Run};
+use crate::model::{
+    Attempt, AuditEntry, LedgerRow, Member, OutboxBody, OutboxRecord, Run, TenantName,
+};
 use std::fmt::Write as _;
 
 /// Longest detail of an audit entry: a batch of reports names its members until here.
@@ -151,7 +153,7 @@ fn subject(command: &Command, events: &[Event]) -> String {
             })
             .unwrap_or_default(),
         Command::Cancel { run, .. } => run.to_string(),
-        Command::Place { .. } => "plan".to_owned(),
+        Command::Place { .. } | Command::Preempt { .. } => "plan".to_owned(),
         Command::Report { node, .. }
         | Command::LoseNode { node }
         | Command::Cordon { node, .. }
@@ -160,8 +162,9 @@ fn subject(command: &Command, events: &[Event]) -> String {
         | Command::Evict { node } => node.to_string(),
         Command::RegisterNode { description } => description.name.to_string(),
         Command::SetPool { pool, .. } => pool.to_string(),
-        Command::CreateTenant { tenant } => tenant.to_string(),
-        Command::SetQuota { tenant, pool, .. } => format!("{tenant}/{pool}"),
+        Command::CreateTenant { tenant, .. } => tenant.to_string(),
+        Command::SetTenant { tenant, .. } => tenant.to_string(),
+        Command::SetQuota(change) => format!("{}/{}", change.tenant, change.pool),
         Command::SetPolicy { .. } => "policy".to_owned(),
         Command::CreateToken { token, .. } => token.id.clone(),
         Command::RevokeToken { id } => id.clone(),
@@ -201,6 +204,13 @@ fn detail(command: &Command) -> String {
                 nodes.join("+")
             )
         }),
+        Command::Preempt { preemptions } => preemptions.iter().try_for_each(|preemption| {
+            write!(
+                text,
+                "{}/{} for {}; ",
+                preemption.run, preemption.attempt, preemption.claimant
+            )
+        }),
         Command::Report { members, .. } => members.iter().try_for_each(|member| {
             write!(
                 text,
@@ -220,7 +230,19 @@ fn detail(command: &Command) -> String {
             reason, grace_ms, ..
         } => write!(text, "reason={reason:?} grace_ms={grace_ms}"),
         Command::SetPool { description, .. } => write!(text, "description={description:?}"),
-        Command::SetQuota { gpu_milli, .. } => write!(text, "gpu_milli={gpu_milli:?}"),
+        Command::CreateTenant { parent, weight, .. } => write!(
+            text,
+            "parent={:?} weight={weight:?}",
+            parent.as_ref().map(TenantName::as_str)
+        ),
+        Command::SetTenant { parent, weight, .. } => {
+            write!(text, "parent={parent:?} weight={weight:?}")
+        }
+        Command::SetQuota(change) => write!(
+            text,
+            "gpu_milli={:?} limit_milli={:?} lend_milli={:?}",
+            change.gpu_milli, change.limit_milli, change.lend_milli
+        ),
         Command::SetPolicy { policy } => write!(text, "{policy:?}"),
         Command::CreateToken { token, .. } => {
             write!(
@@ -234,7 +256,6 @@ fn detail(command: &Command) -> String {
         Command::LoseNode { .. }
         | Command::Uncordon { .. }
         | Command::Evict { .. }
-        | Command::CreateTenant { .. }
         | Command::RevokeToken { .. }
         | Command::AcknowledgeOutbox { .. } => Ok(()),
     };

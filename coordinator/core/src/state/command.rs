@@ -44,6 +44,11 @@ pub enum Command {
         /// Each is checked on its own.
         placements: Vec<Placement>,
     },
+    /// Stop runs for others, as far as the plan still holds.
+    Preempt {
+        /// Each is checked on its own.
+        preemptions: Vec<Preemption>,
+    },
     /// What a node says of its members.
     Report {
         /// Node.
@@ -100,16 +105,24 @@ pub enum Command {
     CreateTenant {
         /// Tenant.
         tenant: TenantName,
+        /// The tenant above it; absent: at the top.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<TenantName>,
+        /// Its part beside its siblings; absent: 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weight: Option<u32>,
     },
-    /// Set or lift a quota.
-    SetQuota {
+    /// Move a tenant in the tree, or weigh it anew.
+    SetTenant {
         /// Tenant.
         tenant: TenantName,
-        /// Pool.
-        pool: PoolName,
-        /// Thousandths of devices; absent: unlimited.
-        gpu_milli: Option<u64>,
+        /// Where it goes.
+        parent: ParentChange,
+        /// Its part beside its siblings; absent: as it is.
+        weight: Option<u32>,
     },
+    /// Set or take away a tenant's line in a pool.
+    SetQuota(QuotaChange),
     /// Replace the policy; its `version` must be the one in force.
     SetPolicy {
         /// New policy.
@@ -154,6 +167,46 @@ pub struct MemberPlacement {
     pub devices: Vec<DeviceId>,
 }
 
+/// A run to be stopped and queued again, so that another can start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preemption {
+    /// The run that gives way.
+    pub run: RunId,
+    /// Its attempt; refused when another came between.
+    pub attempt: u32,
+    /// The run that it gives way to.
+    pub claimant: RunId,
+}
+
+/// A tenant's line in a pool, as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaChange {
+    /// Tenant.
+    pub tenant: TenantName,
+    /// Pool.
+    pub pool: PoolName,
+    /// Guaranteed thousandths of devices; absent: no line.
+    pub gpu_milli: Option<u64>,
+    /// Ceiling; absent: none.
+    #[serde(default)]
+    pub limit_milli: Option<u64>,
+    /// The most that others may use of it while it is idle; absent: all.
+    #[serde(default)]
+    pub lend_milli: Option<u64>,
+}
+
+/// Where a tenant goes in the tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParentChange {
+    /// It stays.
+    Keep,
+    /// To the top.
+    Top,
+    /// Under this tenant.
+    Under(TenantName),
+}
+
 /// What a node says of one member.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemberReport {
@@ -178,6 +231,7 @@ impl Command {
             Self::Submit { .. } => "run.submit",
             Self::Cancel { .. } => "run.cancel",
             Self::Place { .. } => "plan.place",
+            Self::Preempt { .. } => "plan.preempt",
             Self::Report { .. } => "node.report",
             Self::RegisterNode { .. } => "node.register",
             Self::LoseNode { .. } => "node.lose",
@@ -187,7 +241,8 @@ impl Command {
             Self::Evict { .. } => "node.evict",
             Self::SetPool { .. } => "pool.set",
             Self::CreateTenant { .. } => "tenant.create",
-            Self::SetQuota { .. } => "quota.set",
+            Self::SetTenant { .. } => "tenant.set",
+            Self::SetQuota(_) => "quota.set",
             Self::SetPolicy { .. } => "policy.set",
             Self::CreateToken { .. } => "token.create",
             Self::RevokeToken { .. } => "token.revoke",

@@ -34,6 +34,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A proposed preemption no longer held.
+    PreemptionRefused {
+        /// The run that goes on.
+        run: RunId,
+        /// Why.
+        reason: String,
+    },
     /// A member moved on.
     MemberChanged {
         /// Member.
@@ -80,6 +87,7 @@ impl Event {
             self,
             Self::Rejected { .. }
                 | Self::PlacementRefused { .. }
+                | Self::PreemptionRefused { .. }
                 | Self::StaleReport { .. }
                 | Self::OutboxAcknowledged { .. }
         )

@@ -1,8 +1,7 @@
 //! What must always hold, as functions. Tests and simulations check them after every event.
 
-use super::{QueuePlace, State};
+use super::State;
 use crate::model::{MemberPhase, RunPhase, WHOLE_DEVICE_MILLI};
-use std::collections::BTreeMap;
 
 /// An invariant that does not hold: its number in the design, and what was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,23 +111,26 @@ impl State {
     fn queue_and_phases_agree(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
         let queued: usize = self
-            .queues
-            .values()
-            .map(std::collections::BTreeSet::len)
+            .pools
+            .keys()
+            .map(|pool| self.queues.waiting(pool))
             .sum();
         let mut expected = 0;
         for run in self.runs.values() {
-            let in_queue = run
-                .spec
-                .pool
-                .as_ref()
-                .and_then(|pool| self.queues.get(pool))
-                .is_some_and(|queue| queue.contains(&QueuePlace::of(run)));
+            let in_queue = self.queues.contains(run);
             let waits = run.phase == RunPhase::Queued;
             expected += usize::from(waits);
             let active = run.phase == RunPhase::Active;
             let alive = run.last_attempt().is_some_and(|attempt| !attempt.is_over());
-            if in_queue != waits || active != alive || self.live.contains(&run.id) == run.is_ended()
+            let stopping = alive
+                && run
+                    .last_attempt()
+                    .is_some_and(|attempt| attempt.stopping.is_some());
+            if in_queue != waits
+                || active != alive
+                || self.active.contains(&run.id) != alive
+                || self.stopping.contains(&run.id) != stopping
+                || self.live.contains(&run.id) == run.is_ended()
             {
                 violations.push(Violation {
                     invariant: "I6",
@@ -148,36 +150,35 @@ impl State {
         violations
     }
 
-    /// I9: what is counted against quotas is what is granted.
+    /// I9: what is counted of tenants is what is granted to them and those below, and what is borrowed
+    /// is recorded.
     fn usage_is_the_sum_of_grants(&self) -> Vec<Violation> {
-        let mut sums: BTreeMap<_, u64> = BTreeMap::new();
-        for id in &self.live {
-            let Some(run) = self.runs.get(id) else {
-                continue;
-            };
-            let Some(pool) = &run.spec.pool else { continue };
-            let held: u64 = run
-                .last_attempt()
-                .into_iter()
-                .flat_map(|attempt| &attempt.members)
-                .filter(|member| member.phase != MemberPhase::Ended)
-                .flat_map(|member| &member.devices)
-                .map(|grant| u64::from(grant.share_milli))
-                .sum();
-            *sums.entry((run.tenant.clone(), pool.clone())).or_default() += held;
+        let mut fresh = self.clone();
+        fresh.reindex();
+        let mut violations = Vec::new();
+        for (what, counted, summed) in [
+            ("used", &self.used_milli, &fresh.used_milli),
+            ("stopping", &self.stopping_milli, &fresh.stopping_milli),
+        ] {
+            if counted != summed {
+                violations.push(Violation {
+                    invariant: "I9",
+                    seen: format!("{what}: {counted:?} counted, {summed:?} granted"),
+                });
+            }
         }
-        let counted = self.used_milli.iter().flat_map(|(tenant, pools)| {
-            pools
-                .iter()
-                .map(move |(pool, used)| ((tenant.clone(), pool.clone()), *used))
-        });
-        counted
-            .filter(|(key, used)| sums.get(key).copied().unwrap_or(0) != *used)
-            .map(|(key, used)| Violation {
-                invariant: "I9",
-                seen: format!("{key:?}: {used} counted"),
-            })
-            .collect()
+        for run in self.active_runs() {
+            let recorded = run
+                .last_attempt()
+                .map_or(0, |attempt| attempt.borrowed_milli);
+            if recorded > 0 && !run.spec.preemptible {
+                violations.push(Violation {
+                    invariant: "I9",
+                    seen: format!("{}: borrows, and could not give it back", run.id),
+                });
+            }
+        }
+        violations
     }
 
     /// I13: no run holds memory above its model's cap.

@@ -7,18 +7,26 @@
 mod accounts;
 mod command;
 mod event;
+mod index;
 mod invariants;
 mod nodes;
 mod placement;
+mod preemption;
+mod queues;
 mod reports;
 mod runs;
 mod settings;
+mod tenants;
 
 pub use accounts::run_ledger_rows;
-pub use command::{Command, Entry, MemberPlacement, MemberReport, Placement};
+pub use command::{
+    Command, Entry, MemberPlacement, MemberReport, ParentChange, Placement, Preemption, QuotaChange,
+};
 pub use event::Event;
 pub use invariants::Violation;
 pub use nodes::unknown_node;
+pub use queues::{Lines, QueuePlace, Queues, Shape};
+pub use tenants::LineUse;
 
 use crate::model::{
     Epoch, Node, NodeName, OutboxRecord, Policy, Pool, PoolName, Run, RunId, Tenant, TenantName,
@@ -34,6 +42,7 @@ pub const IDEMPOTENCY_WINDOW_US: u64 = 24 * 3_600 * 1_000_000;
 
 /// Everything whose loss or doubling would cost a GPU, money or an audit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct State {
     index: u64,
     time_us: u64,
@@ -45,8 +54,16 @@ pub struct State {
     nodes: BTreeMap<NodeName, Node>,
     runs: BTreeMap<RunId, Run>,
     live: BTreeSet<RunId>,
-    queues: BTreeMap<PoolName, BTreeSet<QueuePlace>>,
+    #[serde(skip)]
+    queues: Queues,
+    #[serde(skip)]
+    active: BTreeSet<RunId>,
+    #[serde(skip)]
+    stopping: BTreeSet<RunId>,
+    #[serde(skip)]
     used_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
+    #[serde(skip)]
+    stopping_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
     tokens: BTreeMap<String, Token>,
     outbox: VecDeque<OutboxRecord>,
     outbox_sequence: u64,
@@ -56,39 +73,13 @@ pub struct State {
     answered_order: VecDeque<(u64, String)>,
 }
 
-/// A run's place in its pool's queue: higher priority first, then in order of submission. A run
-/// that is queued again keeps the place its id gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct QueuePlace {
-    negated_priority: i32,
-    run: RunId,
-}
-
-impl QueuePlace {
-    fn of(run: &Run) -> Self {
-        Self {
-            negated_priority: -run.spec.priority,
-            run: run.id,
-        }
-    }
-
-    /// The run that waits here.
-    pub fn run(self) -> RunId {
-        self.run
-    }
-}
-
 impl Default for State {
     fn default() -> Self {
         let pool = Pool {
             name: PoolName::default_pool(),
             description: "the first pool".to_owned(),
         };
-        let tenant = Tenant {
-            name: TenantName::default_tenant(),
-            created_us: 0,
-            quota_milli: BTreeMap::new(),
-        };
+        let tenant = Tenant::new(TenantName::default_tenant(), 0);
         Self {
             index: 0,
             time_us: 0,
@@ -100,8 +91,11 @@ impl Default for State {
             nodes: BTreeMap::new(),
             runs: BTreeMap::new(),
             live: BTreeSet::new(),
-            queues: BTreeMap::new(),
+            queues: Queues::default(),
+            active: BTreeSet::new(),
+            stopping: BTreeSet::new(),
             used_milli: BTreeMap::new(),
+            stopping_milli: BTreeMap::new(),
             tokens: BTreeMap::new(),
             outbox: VecDeque::new(),
             outbox_sequence: 0,
@@ -110,6 +104,21 @@ impl Default for State {
             answered: BTreeMap::new(),
             answered_order: VecDeque::new(),
         }
+    }
+}
+
+impl Serialize for State {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    /// Reads what is stored and makes anew what is derived from it.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut state = Self::deserialize(deserializer)?;
+        state.reindex();
+        Ok(state)
     }
 }
 
@@ -149,6 +158,7 @@ impl State {
             Command::Submit { spec, tenant, user } => self.submit(spec, tenant, user),
             Command::Cancel { run, reason } => self.cancel(*run, &entry.actor, reason.clone()),
             Command::Place { placements } => Ok(self.place_all(placements)),
+            Command::Preempt { preemptions } => Ok(self.preempt_all(preemptions)),
             Command::Report { node, members } => Ok(self.report(node, members)),
             Command::RegisterNode { description } => self.register_node(description),
             Command::LoseNode { node } => self.lose_node(node),
@@ -165,12 +175,17 @@ impl State {
                 description,
                 must_exist,
             } => self.set_pool(pool, description.as_deref(), *must_exist),
-            Command::CreateTenant { tenant } => self.create_tenant(tenant),
-            Command::SetQuota {
+            Command::CreateTenant {
                 tenant,
-                pool,
-                gpu_milli,
-            } => self.set_quota(tenant, pool, *gpu_milli),
+                parent,
+                weight,
+            } => self.create_tenant(tenant, parent.as_ref(), *weight),
+            Command::SetTenant {
+                tenant,
+                parent,
+                weight,
+            } => self.set_tenant(tenant, parent, *weight),
+            Command::SetQuota(change) => self.set_quota(change),
             Command::SetPolicy { policy } => self.set_policy(policy),
             Command::CreateToken { hash, token } => self.create_token(hash, token),
             Command::RevokeToken { id } => self.revoke_token(id),
@@ -228,18 +243,19 @@ impl State {
         &self.live
     }
 
-    /// The runs that wait in each pool, first to be placed first.
-    pub fn queues(&self) -> &BTreeMap<PoolName, BTreeSet<QueuePlace>> {
+    /// The runs that wait, by pool and tenant.
+    pub fn queues(&self) -> &Queues {
         &self.queues
     }
 
-    /// Runs ahead of this one in its pool's queue; `None` when it does not wait.
-    pub fn queue_ahead(&self, run: &Run) -> Option<u64> {
-        let queue = self.queues.get(run.spec.pool.as_ref()?)?;
-        let place = QueuePlace::of(run);
-        queue
-            .contains(&place)
-            .then(|| queue.range(..place).count() as u64)
+    /// Runs whose last attempt is alive.
+    pub fn active_runs(&self) -> impl Iterator<Item = &Run> {
+        self.active.iter().filter_map(|id| self.runs.get(id))
+    }
+
+    /// Runs whose last attempt is alive and told to stop.
+    pub fn stopping_runs(&self) -> impl Iterator<Item = &Run> {
+        self.stopping.iter().filter_map(|id| self.runs.get(id))
     }
 
     /// Tokens by the hash of their secret.
@@ -267,15 +283,6 @@ impl State {
         Epoch(self.next_epoch - 1)
     }
 
-    /// Thousandths of devices a tenant holds in a pool.
-    pub fn used_milli(&self, tenant: &TenantName, pool: &PoolName) -> u64 {
-        self.used_milli
-            .get(tenant)
-            .and_then(|pools| pools.get(pool))
-            .copied()
-            .unwrap_or(0)
-    }
-
     /// What admission may look at, for a tenant.
     pub fn surroundings(&self, tenant: &TenantName) -> Result<Surroundings<'_>, Refusal> {
         let Some(tenant) = self.tenants.get(tenant) else {
@@ -296,6 +303,7 @@ impl State {
             policy: &self.policy,
             pools: &self.pools,
             nodes: &self.nodes,
+            tenants: &self.tenants,
             tenant,
         })
     }

@@ -1,6 +1,6 @@
 //! Granting and releasing devices. The only place where shares are given out or come back.
 
-use super::{Event, Placement, QueuePlace, State};
+use super::{Event, Placement, State};
 use crate::model::{
     Attempt, DeviceGrant, EndKind, Epoch, Grant, Member, MemberDemand, MemberEnd, MemberKey,
     MemberPhase, OutboxBody, RunId, RunPhase, StopReason,
@@ -47,17 +47,8 @@ impl State {
                 spec.nodes
             ));
         }
-        let quota = self
-            .tenants
-            .get(&tenant)
-            .and_then(|tenant| tenant.quota_milli.get(&pool))
-            .copied();
         let asked = spec.gpu_milli();
-        if let Some(quota) = quota
-            && self.used_milli(&tenant, &pool) + asked > quota
-        {
-            return Err("the tenant's quota is used up".to_owned());
-        }
+        let borrowed_milli = self.check_quota(&tenant, &pool, &spec, asked)?;
         let demand = self.policy.demand(&spec);
         let distinct: BTreeSet<_> = placement
             .members
@@ -83,12 +74,7 @@ impl State {
                 member,
             );
         }
-        *self
-            .used_milli
-            .entry(tenant)
-            .or_default()
-            .entry(pool.clone())
-            .or_default() += asked;
+        self.count_use(&tenant, &pool, asked, true);
         let time_us = self.time_us;
         let run = self
             .runs
@@ -104,11 +90,10 @@ impl State {
             stopping: None,
             end: None,
             members,
+            borrowed_milli,
         });
-        let place = QueuePlace::of(run);
-        if let Some(queue) = self.queues.get_mut(&pool) {
-            queue.remove(&place);
-        }
+        self.queues.remove(run);
+        self.active.insert(placement.run);
         Ok(())
     }
 
@@ -231,6 +216,7 @@ impl State {
         member.end = Some(end);
         member.released_us = Some(time_us);
         let over = attempt.is_over();
+        let was_stopping = attempt.stopping.is_some();
         let run = &*run;
         let Some(attempt) = run.last_attempt() else {
             return Vec::new();
@@ -253,8 +239,11 @@ impl State {
                 grants.remove(key);
             }
         }
-        if let Some(used) = pool.and_then(|pool| self.used_milli.get_mut(&tenant)?.get_mut(&pool)) {
-            *used -= held;
+        if let Some(pool) = pool {
+            self.count_use(&tenant, &pool, held, false);
+            if was_stopping {
+                self.count_stopping(&tenant, &pool, held, false);
+            }
         }
         for row in rows {
             self.push_outbox(OutboxBody::Ledger(row));

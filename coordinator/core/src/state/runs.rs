@@ -1,6 +1,7 @@
 //! Submitting, cancelling, queueing again and ending runs.
 
-use super::{Event, Outcome, QueuePlace, State};
+use super::index::held_milli;
+use super::{Event, Outcome, State};
 use crate::model::{
     Attempt, Cancellation, EndKind, MemberEnd, Run, RunId, RunOutcome, RunPhase, StopReason,
     TenantName, UserName, WorkloadSpec,
@@ -34,7 +35,7 @@ impl State {
             losses: 0,
             cancelled: None,
         };
-        self.enqueue(&run);
+        self.queues.insert(&run);
         self.live.insert(id);
         self.runs.insert(id, run);
         Ok(vec![Event::RunQueued {
@@ -64,11 +65,7 @@ impl State {
                     outcome: RunOutcome::Cancelled,
                     at_us: time_us,
                 };
-                let place = QueuePlace::of(run);
-                let pool = run.spec.pool.clone();
-                if let Some(queue) = pool.and_then(|pool| self.queues.get_mut(&pool)) {
-                    queue.remove(&place);
-                }
+                self.queues.remove(run);
                 self.live.remove(&id);
                 Ok(vec![Event::RunEnded { run: id }])
             }
@@ -96,19 +93,14 @@ impl State {
             return Vec::new();
         }
         attempt.stopping = Some(reason);
+        let held = held_milli(attempt);
+        if let Some(run) = self.runs.get(&id)
+            && let Some(pool) = run.spec.pool.clone()
+        {
+            let tenant = run.tenant.clone();
+            self.note_stopping(id, &tenant, &pool, held);
+        }
         vec![Event::RunStopping { run: id }]
-    }
-
-    pub(super) fn enqueue(&mut self, run: &Run) {
-        let pool = run
-            .spec
-            .pool
-            .clone()
-            .unwrap_or_else(crate::model::PoolName::default_pool);
-        self.queues
-            .entry(pool)
-            .or_default()
-            .insert(QueuePlace::of(run));
     }
 
     /// The last member of the last attempt has been released: the run ends, or waits again.
@@ -128,8 +120,11 @@ impl State {
             Some(RunOutcome::Cancelled)
         } else if end.kind.is_success() {
             Some(RunOutcome::Succeeded)
-        } else if stopping == Some(StopReason::Evicted) {
-            // Whatever its members said after the stop: an operator ended it, not the user.
+        } else if matches!(
+            stopping,
+            Some(StopReason::Evicted | StopReason::Preempted { .. } | StopReason::Reclaimed { .. })
+        ) {
+            // Whatever its members said after the stop: the platform ended it, not the user.
             None
         } else if end.kind.is_loss() || end.kind == EndKind::Stopped {
             // A stop that neither the user nor an operator asked for is the platform's too.
@@ -139,6 +134,8 @@ impl State {
             run.failures += 1;
             (run.failures > run.spec.retries).then_some(RunOutcome::Failed)
         };
+        self.active.remove(&id);
+        self.stopping.remove(&id);
         match verdict {
             Some(outcome) => {
                 run.phase = RunPhase::Ended {
@@ -150,8 +147,7 @@ impl State {
             }
             None => {
                 run.phase = RunPhase::Queued;
-                let run = run.clone();
-                self.enqueue(&run);
+                self.queues.insert(run);
                 vec![Event::RunQueued {
                     run: id,
                     again: true,

@@ -1,12 +1,12 @@
-//! What platform engineers set: pools, tenants, quotas, the policy, tokens.
+//! What platform engineers set beside tenants: pools, the policy, tokens.
 
 use super::{Event, Outcome, State};
-use crate::model::{Policy, Pool, PoolName, Tenant, TenantName, Token};
-use crate::policy::{Refusal, RefusalKind, gpus, unknown_pool};
-use std::collections::BTreeMap;
+use crate::model::{Policy, Pool, PoolName, Token};
+use crate::policy::{Refusal, RefusalKind, unknown_pool};
 
 const LONGEST_DESCRIPTION: usize = 500;
-const MOST_QUOTA_MILLI: u64 = 1_000_000_000;
+/// A day: a run that may hold borrowed devices for longer than that has taken them.
+const LONGEST_MINIMUM_RUN_MS: u64 = 24 * 3_600 * 1000;
 
 impl State {
     pub(super) fn set_pool(
@@ -43,61 +43,6 @@ impl State {
             pool.description = text.to_owned();
         }
         Ok(vec![Event::SettingsChanged])
-    }
-
-    pub(super) fn create_tenant(&mut self, name: &TenantName) -> Outcome {
-        if self.tenants.contains_key(name) {
-            return Err(Refusal::new(
-                RefusalKind::Conflict,
-                format!("tenant {name} exists already"),
-            )
-            .hint(format!("see it with: platform tenants show {name}")));
-        }
-        let tenant = Tenant {
-            name: name.clone(),
-            created_us: self.time_us,
-            quota_milli: BTreeMap::new(),
-        };
-        self.tenants.insert(name.clone(), tenant);
-        Ok(vec![Event::SettingsChanged])
-    }
-
-    pub(super) fn set_quota(
-        &mut self,
-        tenant: &TenantName,
-        pool: &PoolName,
-        gpu_milli: Option<u64>,
-    ) -> Outcome {
-        self.check_quota_change(tenant, pool, gpu_milli)?;
-        let Some(tenant) = self.tenants.get_mut(tenant) else {
-            return Ok(Vec::new());
-        };
-        match gpu_milli {
-            Some(milli) => tenant.quota_milli.insert(pool.clone(), milli),
-            None => tenant.quota_milli.remove(pool),
-        };
-        Ok(vec![Event::SettingsChanged])
-    }
-
-    /// Whether a quota may be set; the same check answers a dry run.
-    pub fn check_quota_change(
-        &self,
-        tenant: &TenantName,
-        pool: &PoolName,
-        gpu_milli: Option<u64>,
-    ) -> Result<(), Refusal> {
-        self.surroundings(tenant)?;
-        if !self.pools.contains_key(pool) {
-            return Err(unknown_pool(pool.as_str(), &self.pools));
-        }
-        match gpu_milli {
-            Some(milli) if milli > MOST_QUOTA_MILLI => Err(Refusal::invalid(format!(
-                "a quota of {} GPUs is out of range",
-                gpus(milli)
-            ))
-            .allowed(format!("0 to {} GPUs", gpus(MOST_QUOTA_MILLI)))),
-            _ => Ok(()),
-        }
     }
 
     pub(super) fn set_policy(&mut self, policy: &Policy) -> Outcome {
@@ -137,6 +82,13 @@ impl State {
                 Refusal::invalid(format!("currency {:?} is not valid", policy.currency))
                     .allowed("three capital letters, as in EUR"),
             );
+        }
+        if policy.minimum_run_ms > LONGEST_MINIMUM_RUN_MS {
+            return Err(Refusal::invalid(format!(
+                "a minimum run time of {} s before preemption is out of range",
+                policy.minimum_run_ms / 1000
+            ))
+            .allowed("0 s to 24 h"));
         }
         self.policy = Policy {
             version: self.policy.version + 1,

@@ -5,5 +5,7 @@ mod books;
 mod ends;
 mod nodes;
 mod placement;
+mod preemption;
 mod reports;
 mod settings;
+mod tenants;

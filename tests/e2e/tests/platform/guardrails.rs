@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Exit code, and every word that the message must hold.
 #[track_caller]
-fn refused(finished: &Finished, code: i32, words: &[&str]) {
+pub fn refused(finished: &Finished, code: i32, words: &[&str]) {
     assert_eq!(finished.code, code, "{finished:?}");
     for word in words {
         assert!(
@@ -104,12 +104,12 @@ fn quotas_and_caps_are_checked_at_admission_and_at_placement() {
         platform.cli(&[&["run", "--tag", "team=nlp"], arguments, &["--", "true"]].concat())
     };
     platform
-        .cli(&["quotas", "set", "default", "--gpus", "2"])
+        .cli(&["quotas", "set", "default", "--gpus", "2", "--limit", "2"])
         .expect(0);
     refused(
         &run(&["--gpus", "3"]),
         5,
-        &["3 GPUs", "quota of 2", "platform quotas set default"],
+        &["3 GPUs", "limit of 2", "platform quotas set default"],
     );
     let hold = |key: &str| {
         let spec =
@@ -122,9 +122,9 @@ fn quotas_and_caps_are_checked_at_admission_and_at_placement() {
     }
     let third = hold("c");
     let explained = platform.cli(&["runs", "explain", &third, "--json"]).json();
-    assert_eq!(explained["tier"], "over-quota", "{explained:#}");
+    assert_eq!(explained["tier"], "over-limit", "{explained:#}");
     platform
-        .cli(&["quotas", "set", "default", "--unlimited"])
+        .cli(&["quotas", "set", "default", "--remove"])
         .expect(0);
     platform.wait_for(&third, &["running"]);
     for id in held.iter().chain([&third]) {

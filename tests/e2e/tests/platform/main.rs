@@ -10,5 +10,6 @@ mod main_job;
 mod notebook;
 mod processes;
 mod roles;
+mod scheduling;
 mod sdk;
 mod volume;

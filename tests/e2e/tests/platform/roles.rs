@@ -73,6 +73,12 @@ fn routes(run: &str, node: &str, policy: &Value) -> Vec<Route> {
             json!({"name": "new"}),
             PlatformAdmin,
         ),
+        (
+            "PUT",
+            "/v1/tenants/default".to_owned(),
+            json!({"weight": 2, "dry_run": true}),
+            PlatformAdmin,
+        ),
         ("GET", "/v1/quotas".to_owned(), Value::Null, Viewer),
         ("PUT", "/v1/quotas".to_owned(), quota, PlatformAdmin),
         ("GET", "/v1/pools".to_owned(), Value::Null, Viewer),

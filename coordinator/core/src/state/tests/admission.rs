@@ -3,7 +3,7 @@
 use crate::fixtures::*;
 use crate::model::{TagMode, WorkloadSpec};
 use crate::policy::{Refusal, RefusalKind};
-use crate::state::{Command, Event};
+use crate::state::{Command, Event, QuotaChange};
 use std::collections::BTreeMap;
 
 fn world() -> World {
@@ -352,15 +352,17 @@ fn the_first_policy_wants_a_team() {
 #[test]
 fn more_than_the_whole_quota_is_refused_and_less_waits() {
     let mut world = world();
-    world.accept(Command::SetQuota {
+    world.accept(Command::SetQuota(QuotaChange {
         tenant: tenant_name("default"),
         pool: pool_name("default"),
         gpu_milli: Some(1_500),
-    });
+        limit_milli: Some(1_500),
+        lend_milli: None,
+    }));
     let refusal = world.refuse(submit(gpus(2)));
     assert_eq!(
         refusal.message,
-        "2 GPUs are asked for, and tenant default has a quota of 1.5 in pool default"
+        "2 GPUs are asked for, and tenant default has a limit of 1.5 in pool default"
     );
     assert_eq!(refusal.allowed.as_deref(), Some("up to 1.5 GPUs"));
     assert!(

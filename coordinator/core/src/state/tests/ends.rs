@@ -247,11 +247,11 @@ fn a_drain_evicts_at_its_deadline_and_the_run_keeps_its_place() {
     world.end(first, 1, EndKind::Exited { code: 1 });
     assert_eq!((world.run(first).failures, world.run(first).losses), (0, 0));
     assert_eq!(
-        world.state.queue_ahead(world.run(first)),
+        world.state.queues().ahead(world.run(first)),
         Some(0),
         "before the later one"
     );
-    assert_eq!(world.state.queue_ahead(world.run(later)), Some(1));
+    assert_eq!(world.state.queues().ahead(world.run(later)), Some(1));
     world.accept(Command::Uncordon { node });
     assert_eq!(world.plan_and_place()[0], first);
     assert_eq!(world.attempt(first).number, 2);

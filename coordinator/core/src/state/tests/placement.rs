@@ -2,7 +2,7 @@
 
 use crate::fixtures::*;
 use crate::model::{EndKind, MemberPhase, RunId, RunPhase, WorkloadSpec};
-use crate::state::{Command, Event, Placement};
+use crate::state::{Command, Event, Placement, QuotaChange};
 
 fn two_nodes() -> World {
     World::with_nodes(&[("node-1", "2xA100-80G"), ("node-2", "2xA100-80G,T4-16G")])
@@ -169,15 +169,22 @@ fn only_ready_nodes_take_runs() {
 fn a_quota_holds_between_plan_and_apply() {
     let mut world = two_nodes();
     let (first, second) = (world.submit(gpus(1)), world.submit(gpus(1)));
-    let quota = |gpu_milli| Command::SetQuota {
-        tenant: tenant_name("default"),
-        pool: pool_name("default"),
-        gpu_milli,
+    let quota = |gpu_milli: Option<u64>| {
+        Command::SetQuota(QuotaChange {
+            tenant: tenant_name("default"),
+            pool: pool_name("default"),
+            gpu_milli,
+            limit_milli: gpu_milli,
+            lend_milli: None,
+        })
     };
     world.accept(quota(Some(1_999)));
     world.place_on(first, &[("node-1", &[0])]);
     let refused = world.try_place(placement(second, 1, &[("node-1", &[1])]));
-    assert_eq!(refused, Err("the tenant's quota is used up".to_owned()));
+    assert_eq!(
+        refused,
+        Err("tenant default holds 1 of its limit of 1.999 GPUs".to_owned())
+    );
     world.end(first, 0, EndKind::Exited { code: 0 });
     world.place_on(second, &[("node-1", &[1])]);
     world.accept(quota(Some(0)));

@@ -3,7 +3,7 @@
 use crate::fixtures::*;
 use crate::model::{Policy, Role, TenantName, Token, UserName};
 use crate::policy::RefusalKind;
-use crate::state::Command;
+use crate::state::{Command, QuotaChange};
 
 #[test]
 fn a_policy_changes_only_from_the_version_in_force() {
@@ -91,10 +91,14 @@ fn pools_are_created_once_and_set_when_they_are_there() {
 fn tenants_and_quotas_name_what_is_not_there() {
     let mut world = World::new();
     let tenant = tenant_name("nlp");
-    let quota = |tenant: &str, pool: &str, gpu_milli| Command::SetQuota {
-        tenant: tenant_name(tenant),
-        pool: pool_name(pool),
-        gpu_milli,
+    let quota = |tenant: &str, pool: &str, gpu_milli| {
+        Command::SetQuota(QuotaChange {
+            tenant: tenant_name(tenant),
+            pool: pool_name(pool),
+            gpu_milli,
+            limit_milli: None,
+            lend_milli: None,
+        })
     };
     assert_eq!(
         world.refuse(quota("nlp", "default", None)).kind,
@@ -102,9 +106,13 @@ fn tenants_and_quotas_name_what_is_not_there() {
     );
     world.accept(Command::CreateTenant {
         tenant: tenant.clone(),
+        parent: None,
+        weight: None,
     });
     let again = world.refuse(Command::CreateTenant {
         tenant: tenant.clone(),
+        parent: None,
+        weight: None,
     });
     assert_eq!(again.message, "tenant nlp exists already");
     assert_eq!(
@@ -117,11 +125,11 @@ fn tenants_and_quotas_name_what_is_not_there() {
     );
     world.accept(quota("nlp", "default", Some(2_000)));
     assert_eq!(
-        world.state.tenants()[&tenant].quota_milli[&pool_name("default")],
+        world.state.tenants()[&tenant].quotas[&pool_name("default")].quota_milli,
         2_000
     );
     world.accept(quota("nlp", "default", None));
-    assert!(world.state.tenants()[&tenant].quota_milli.is_empty());
+    assert!(world.state.tenants()[&tenant].quotas.is_empty());
 }
 
 #[test]

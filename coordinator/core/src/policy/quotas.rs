@@ -1,0 +1,411 @@
+//! The quota tree: where a grant puts a tenant, whose idle quota it may use, and who may take it back.
+//!
+//! A line guarantees its `quota` to a tenant and all below it. What is above is borrowed: first within
+//! the nearest line above, then wider. Every function takes the use of tenants as a function, so that
+//! a plan can ask it of what it has proposed so far.
+//!
+//! Deliberately lacks the order in which runs are looked at: that is the scheduler's.
+
+use crate::model::{PoolName, Quota, Tenant, TenantName, tenant_and_above};
+use std::collections::BTreeMap;
+
+/// Tenants by name.
+pub type Tenants = BTreeMap<TenantName, Tenant>;
+
+/// Where one more grant would put a tenant in a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Within a guarantee, or nobody has one in this pool.
+    Guaranteed,
+    /// Above its own guarantee by so many thousandths.
+    Borrows {
+        /// Thousandths above.
+        milli: u64,
+        /// The tenant above it whose quota still covers it; absent: it borrows from anybody.
+        within: Option<TenantName>,
+    },
+    /// Above a ceiling.
+    OverLimit {
+        /// Whose ceiling: the tenant's own or one above it.
+        tenant: TenantName,
+        /// What that tenant and those below it hold.
+        used_milli: u64,
+        /// The ceiling.
+        limit_milli: u64,
+    },
+}
+
+/// A tenant's line in a pool.
+pub fn line<'a>(tenants: &'a Tenants, tenant: &TenantName, pool: &PoolName) -> Option<&'a Quota> {
+    tenants.get(tenant)?.quotas.get(pool)
+}
+
+/// Whether anybody has a line in this pool. Where nobody has, everything is there for everybody.
+pub fn is_metered(tenants: &Tenants, pool: &PoolName) -> bool {
+    tenants
+        .values()
+        .any(|tenant| tenant.quotas.contains_key(pool))
+}
+
+/// Where `asked_milli` more would put a tenant.
+pub fn standing(
+    tenants: &Tenants,
+    pool: &PoolName,
+    tenant: &TenantName,
+    asked_milli: u64,
+    used_milli: impl Fn(&TenantName) -> u64,
+) -> Standing {
+    let mut own: Option<u64> = None;
+    let mut within: Option<TenantName> = None;
+    for above in tenant_and_above(tenants, tenant) {
+        let Some(line) = above.quotas.get(pool) else {
+            continue;
+        };
+        let used = used_milli(&above.name);
+        let then = used.saturating_add(asked_milli);
+        if let Some(limit_milli) = line.limit_milli
+            && then > limit_milli
+            && asked_milli > 0
+        {
+            return Standing::OverLimit {
+                tenant: above.name.clone(),
+                used_milli: used,
+                limit_milli,
+            };
+        }
+        let over = then.saturating_sub(line.quota_milli).min(asked_milli);
+        match own {
+            None => own = Some(over),
+            Some(borrowed) if borrowed > 0 && over == 0 && within.is_none() => {
+                within = Some(above.name.clone());
+            }
+            Some(_) => {}
+        }
+    }
+    match own {
+        Some(0) => Standing::Guaranteed,
+        Some(milli) => Standing::Borrows { milli, within },
+        None if asked_milli == 0 || !is_metered(tenants, pool) => Standing::Guaranteed,
+        None => Standing::Borrows {
+            milli: asked_milli,
+            within: None,
+        },
+    }
+}
+
+/// Idle quota that is kept from a tenant because its owners do not lend it, in thousandths. An owner
+/// above the tenant keeps nothing from it.
+pub fn kept_from_milli(
+    tenants: &Tenants,
+    pool: &PoolName,
+    tenant: &TenantName,
+    used_milli: impl Fn(&TenantName) -> u64,
+) -> u64 {
+    let keeps = |owner: &Tenant| {
+        owner
+            .quotas
+            .get(pool)
+            .map_or(0, |line| line.kept_milli(used_milli(&owner.name)))
+    };
+    let is_above =
+        |owner: &Tenant| tenant_and_above(tenants, tenant).any(|above| above.name == owner.name);
+    // What a tenant keeps lies within what the one above it keeps: of a branch the larger counts.
+    let mut branches: BTreeMap<TenantName, (u64, u64)> = BTreeMap::new();
+    for owner in tenants.values() {
+        let kept = keeps(owner);
+        if kept == 0 || is_above(owner) {
+            continue;
+        }
+        let top = tenant_and_above(tenants, &owner.name)
+            .take_while(|above| !is_above(above))
+            .last()
+            .unwrap_or(owner);
+        let branch = branches.entry(top.name.clone()).or_default();
+        if top.name == owner.name {
+            branch.0 = kept;
+        } else {
+            branch.1 += kept;
+        }
+    }
+    branches.values().map(|(top, below)| top.max(below)).sum()
+}
+
+/// Whether a run that asks for `asked_milli` in the guarantee of `owner` may have devices back that
+/// `borrower` holds. The two meet at the nearest tenant above both: from there down the owner's
+/// branch must be within its quotas with what it asks, and the borrower's above every one of its,
+/// what it is giving back already left out.
+pub fn may_reclaim(
+    tenants: &Tenants,
+    pool: &PoolName,
+    owner: &TenantName,
+    asked_milli: u64,
+    borrower: &TenantName,
+    used_milli: impl Fn(&TenantName) -> u64,
+    leaving_milli: impl Fn(&TenantName) -> u64,
+) -> bool {
+    let above_borrower: Vec<&TenantName> = tenant_and_above(tenants, borrower)
+        .map(|tenant| &tenant.name)
+        .collect();
+    let above_owner: Vec<&TenantName> = tenant_and_above(tenants, owner)
+        .map(|tenant| &tenant.name)
+        .collect();
+    let owned = lines_until(tenants, pool, &above_owner, &above_borrower);
+    let borrowed = lines_until(tenants, pool, &above_borrower, &above_owner);
+    !owned.is_empty()
+        && owned
+            .iter()
+            .all(|(name, quota)| used_milli(name).saturating_add(asked_milli) <= *quota)
+        && borrowed
+            .iter()
+            .all(|(name, quota)| used_milli(name) > quota.saturating_add(leaving_milli(name)))
+        && !above_owner.contains(&borrower)
+}
+
+/// The quotas of a branch, from the bottom up to where it meets the other.
+fn lines_until<'a>(
+    tenants: &Tenants,
+    pool: &PoolName,
+    branch: &[&'a TenantName],
+    other: &[&TenantName],
+) -> Vec<(&'a TenantName, u64)> {
+    branch
+        .iter()
+        .take_while(|name| !other.contains(name))
+        .filter_map(|name| Some((*name, line(tenants, name, pool)?.quota_milli)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> TenantName {
+        TenantName::new(text).expect("a good name")
+    }
+
+    fn pool() -> PoolName {
+        PoolName::default_pool()
+    }
+
+    /// (name, parent, quota, limit, lend); a quota of 0 with neither is no line.
+    type Row = (&'static str, &'static str, u64, Option<u64>, Option<u64>);
+
+    /// What tenants hold.
+    type Held = &'static [(&'static str, u64)];
+    /// Owner, borrower, what is held, whether the owner may take, and why.
+    type Claim = (&'static str, &'static str, Held, bool, &'static str);
+
+    fn tree(rows: &[Row]) -> Tenants {
+        rows.iter()
+            .map(|(tenant, parent, quota_milli, limit_milli, lend_milli)| {
+                let mut made = Tenant::new(name(tenant), 0);
+                made.parent = (!parent.is_empty()).then(|| name(parent));
+                if *quota_milli > 0 || limit_milli.is_some() || lend_milli.is_some() {
+                    made.quotas.insert(
+                        pool(),
+                        Quota {
+                            quota_milli: *quota_milli,
+                            limit_milli: *limit_milli,
+                            lend_milli: *lend_milli,
+                        },
+                    );
+                }
+                (made.name.clone(), made)
+            })
+            .collect()
+    }
+
+    fn used<'a>(rows: &'a [(&'a str, u64)]) -> impl Fn(&TenantName) -> u64 + Copy + 'a {
+        move |tenant| {
+            rows.iter()
+                .find(|(name, _)| *name == tenant.as_str())
+                .map_or(0, |(_, milli)| *milli)
+        }
+    }
+
+    const COMPANY: &[Row] = &[
+        ("company", "", 0, None, None),
+        ("research", "company", 8_000, None, None),
+        ("nlp", "research", 4_000, None, None),
+        ("vision", "research", 4_000, None, None),
+        ("products", "company", 8_000, Some(12_000), None),
+        ("ads", "products", 6_000, None, None),
+        ("guests", "", 0, None, None),
+    ];
+
+    #[test]
+    fn a_grant_stands_within_its_line_or_borrows_first_within_the_line_above() {
+        let tenants = tree(COMPANY);
+        let table: &[(&str, Held, Standing)] = &[
+            ("nlp", &[], Standing::Guaranteed),
+            (
+                "nlp",
+                &[("nlp", 3_000), ("research", 3_000)],
+                Standing::Borrows {
+                    milli: 1_000,
+                    within: Some(name("research")),
+                },
+            ),
+            (
+                "nlp",
+                &[("nlp", 4_000), ("research", 7_000)],
+                Standing::Borrows {
+                    milli: 2_000,
+                    within: None,
+                },
+            ),
+            (
+                "ads",
+                &[("ads", 2_000), ("products", 11_000)],
+                Standing::OverLimit {
+                    tenant: name("products"),
+                    used_milli: 11_000,
+                    limit_milli: 12_000,
+                },
+            ),
+            (
+                "guests",
+                &[],
+                Standing::Borrows {
+                    milli: 2_000,
+                    within: None,
+                },
+            ),
+        ];
+        for (tenant, holds, expected) in table {
+            let found = standing(&tenants, &pool(), &name(tenant), 2_000, used(holds));
+            assert_eq!(found, *expected, "{tenant} with {holds:?}");
+        }
+    }
+
+    #[test]
+    fn where_nobody_has_a_line_nobody_borrows() {
+        let tenants = tree(&[("nlp", "", 0, None, None)]);
+        let found = standing(&tenants, &pool(), &name("nlp"), 2_000, |_| 90_000);
+        assert_eq!(found, Standing::Guaranteed);
+    }
+
+    #[test]
+    fn a_run_without_devices_neither_borrows_nor_meets_a_limit() {
+        let tenants = tree(&[("nlp", "", 1_000, Some(1_000), None)]);
+        for tenant in ["nlp", "guests"] {
+            let found = standing(&tenants, &pool(), &name(tenant), 0, |_| 5_000);
+            assert_eq!(found, Standing::Guaranteed, "{tenant}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_lent_is_kept_from_everybody_but_its_own_branch() {
+        let tenants = tree(&[
+            ("research", "", 8_000, None, Some(2_000)),
+            ("nlp", "research", 4_000, None, Some(0)),
+            ("vision", "research", 4_000, None, None),
+            ("guests", "", 0, None, None),
+        ]);
+        let table: &[(&str, Held, u64)] = &[
+            ("guests", &[], 6_000),
+            ("vision", &[], 4_000),
+            ("nlp", &[], 0),
+            ("guests", &[("research", 4_000), ("nlp", 4_000)], 2_000),
+            // What is kept of the branch is at least what a tenant below keeps for itself.
+            ("guests", &[("research", 4_000), ("vision", 4_000)], 4_000),
+        ];
+        for (tenant, holds, expected) in table {
+            assert_eq!(
+                kept_from_milli(&tenants, &pool(), &name(tenant), used(holds)),
+                *expected,
+                "{tenant} with {holds:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_owner_takes_back_from_siblings_above_their_quota_then_from_other_branches_above_theirs() {
+        let tenants = tree(COMPANY);
+        let table: &[Claim] = &[
+            (
+                "nlp",
+                "vision",
+                &[("vision", 5_000), ("research", 5_000)],
+                true,
+                "a sibling above its quota",
+            ),
+            (
+                "nlp",
+                "vision",
+                &[("vision", 4_000), ("research", 4_000)],
+                false,
+                "a sibling within its quota",
+            ),
+            (
+                "nlp",
+                "ads",
+                &[("ads", 9_000), ("products", 9_000)],
+                true,
+                "another branch above its quota",
+            ),
+            (
+                "nlp",
+                "ads",
+                &[("ads", 7_000), ("products", 7_000)],
+                false,
+                "the other branch is within its quota: what it has is its own",
+            ),
+            (
+                "nlp",
+                "ads",
+                &[("ads", 5_000), ("products", 9_000)],
+                false,
+                "the tenant itself is within its quota; another of its branch is not",
+            ),
+            (
+                "nlp",
+                "ads",
+                &[
+                    ("research", 8_000),
+                    ("vision", 8_000),
+                    ("ads", 9_000),
+                    ("products", 9_000),
+                ],
+                false,
+                "its own branch is full: the sibling gives first",
+            ),
+            (
+                "nlp",
+                "guests",
+                &[("guests", 1_000)],
+                true,
+                "no line at all",
+            ),
+            (
+                "guests",
+                "nlp",
+                &[("nlp", 9_000), ("research", 9_000)],
+                false,
+                "nothing is guaranteed to it",
+            ),
+            (
+                "nlp",
+                "nlp",
+                &[("nlp", 2_000)],
+                false,
+                "within a tenant priority decides",
+            ),
+        ];
+        for (owner, borrower, holds, expected, why) in table {
+            assert_eq!(
+                may_reclaim(
+                    &tenants,
+                    &pool(),
+                    &name(owner),
+                    1_000,
+                    &name(borrower),
+                    used(holds),
+                    |_| 0
+                ),
+                *expected,
+                "{owner} from {borrower}: {why}"
+            );
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Stopping runs for others. A plan proposes; each item is checked here again: who may take from
+//! whom, whether there is anything to give, and whether it has been left alone long enough.
+
+use super::{Event, Preemption, State};
+use crate::model::{Run, RunPhase, StopReason, TenantName};
+use crate::policy::quotas;
+
+impl State {
+    pub(super) fn preempt_all(&mut self, preemptions: &[Preemption]) -> Vec<Event> {
+        preemptions
+            .iter()
+            .flat_map(
+                |preemption| match self.why_preempt(preemption, self.time_us) {
+                    Ok(reason) => self.stop_attempt(preemption.run, reason),
+                    Err(reason) => vec![Event::PreemptionRefused {
+                        run: preemption.run,
+                        reason,
+                    }],
+                },
+            )
+            .collect()
+    }
+
+    fn why_preempt(&self, preemption: &Preemption, now_us: u64) -> Result<StopReason, String> {
+        let find = |id| {
+            self.runs
+                .get(&id)
+                .ok_or_else(|| format!("{id} does not exist"))
+        };
+        let (victim, claimant) = (find(preemption.run)?, find(preemption.claimant)?);
+        if claimant.phase != RunPhase::Queued {
+            return Err(format!("{} does not wait", claimant.id));
+        }
+        if victim.phase != RunPhase::Active
+            || victim.last_attempt().map(|attempt| attempt.number) != Some(preemption.attempt)
+        {
+            return Err(format!(
+                "attempt {} of {} is not alive",
+                preemption.attempt, victim.id
+            ));
+        }
+        if self.exempt_until_us(victim) > now_us {
+            return Err(format!(
+                "{} has not run for its first {} s",
+                victim.id,
+                self.policy.minimum_run_ms / 1000
+            ));
+        }
+        self.claim_on(claimant, victim)
+            .ok_or_else(|| format!("{} may not take from {}", claimant.id, victim.id))
+    }
+
+    /// Until when a run may not be preempted; 0 when nothing of it is alive.
+    pub fn exempt_until_us(&self, run: &Run) -> u64 {
+        run.held_since_us().map_or(0, |since_us| {
+            since_us.saturating_add(self.policy.minimum_run_ms.saturating_mul(1000))
+        })
+    }
+
+    /// By what right a waiting run may take the devices of a live one, as things are now: a higher
+    /// priority within its tenant, or a guarantee that the other tenant borrows. Time aside.
+    pub fn claim_on(&self, claimant: &Run, victim: &Run) -> Option<StopReason> {
+        self.claim_beside(claimant, victim, |_| 0)
+    }
+
+    /// [`Self::claim_on`] when so much of each tenant is to be given back besides.
+    pub fn claim_beside(
+        &self,
+        claimant: &Run,
+        victim: &Run,
+        given_milli: impl Fn(&TenantName) -> u64,
+    ) -> Option<StopReason> {
+        let stoppable = victim.spec.preemptible
+            && victim.phase == RunPhase::Active
+            && victim
+                .last_attempt()
+                .is_some_and(|attempt| attempt.stopping.is_none());
+        if !stoppable || claimant.spec.pool != victim.spec.pool {
+            return None;
+        }
+        if claimant.tenant == victim.tenant {
+            return (claimant.spec.priority > victim.spec.priority).then_some(
+                StopReason::Preempted {
+                    claimant: claimant.id,
+                },
+            );
+        }
+        let pool = claimant.spec.pool.as_ref()?;
+        quotas::may_reclaim(
+            &self.tenants,
+            pool,
+            &claimant.tenant,
+            claimant.spec.gpu_milli(),
+            &victim.tenant,
+            |name| self.used_milli(name, pool),
+            // What is stopping already is as good as given back.
+            |name| {
+                self.stopping_milli(name, pool)
+                    .saturating_add(given_milli(name))
+            },
+        )
+        .then_some(StopReason::Reclaimed {
+            claimant: claimant.id,
+        })
+    }
+}

@@ -1,0 +1,493 @@
+//! The tenant tree and its lines in every pool, and what each tenant holds of them.
+
+use super::{Event, Outcome, ParentChange, QuotaChange, State};
+use crate::model::{
+    MOST_TENANT_LEVELS, PoolName, Quota, Tenant, TenantName, WorkloadSpec, tenant_and_above,
+};
+use crate::policy::quotas::{self, Standing};
+use crate::policy::{Refusal, RefusalKind, gpus, unknown_pool};
+use std::collections::BTreeMap;
+
+const MOST_QUOTA_MILLI: u64 = 1_000_000_000;
+const MOST_WEIGHT: u32 = 1_000;
+
+/// What a tenant's line borrows and lends at one moment, in thousandths of devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineUse {
+    /// Held above the guarantee.
+    pub borrowed_milli: u64,
+    /// Guaranteed, not used, and in use by others.
+    pub lent_milli: u64,
+}
+
+impl State {
+    pub(super) fn create_tenant(
+        &mut self,
+        name: &TenantName,
+        parent: Option<&TenantName>,
+        weight: Option<u32>,
+    ) -> Outcome {
+        if self.tenants.contains_key(name) {
+            return Err(Refusal::new(
+                RefusalKind::Conflict,
+                format!("tenant {name} exists already"),
+            )
+            .hint(format!("see it with: platform tenants show {name}")));
+        }
+        check_weight(weight)?;
+        if let Some(parent) = parent {
+            self.surroundings(parent)?;
+            check_levels(
+                name,
+                parent,
+                tenant_and_above(&self.tenants, parent).count() + 1,
+            )?;
+        }
+        let mut tenant = Tenant::new(name.clone(), self.time_us);
+        tenant.parent = parent.cloned();
+        tenant.weight = weight.unwrap_or(tenant.weight);
+        self.tenants.insert(name.clone(), tenant);
+        Ok(vec![Event::SettingsChanged])
+    }
+
+    pub(super) fn set_tenant(
+        &mut self,
+        name: &TenantName,
+        parent: &ParentChange,
+        weight: Option<u32>,
+    ) -> Outcome {
+        self.check_tenant_change(name, parent, weight)?;
+        let parent = match parent {
+            ParentChange::Keep => None,
+            ParentChange::Top => Some(None),
+            ParentChange::Under(parent) => Some(Some(parent.clone())),
+        };
+        if let (Some(tenant), Some(parent)) = (self.tenants.get_mut(name), parent) {
+            tenant.parent = parent;
+            // What it holds leaves those above it and counts for those it comes under.
+            self.reindex();
+        }
+        if let (Some(tenant), Some(weight)) = (self.tenants.get_mut(name), weight) {
+            tenant.weight = weight;
+        }
+        Ok(vec![Event::SettingsChanged])
+    }
+
+    /// Whether a tenant may be moved or weighed so; the same check answers a dry run.
+    pub fn check_tenant_change(
+        &self,
+        name: &TenantName,
+        parent: &ParentChange,
+        weight: Option<u32>,
+    ) -> Result<(), Refusal> {
+        self.surroundings(name)?;
+        check_weight(weight)?;
+        let ParentChange::Under(parent) = parent else {
+            return Ok(());
+        };
+        self.surroundings(parent)?;
+        let above: Vec<&Tenant> = tenant_and_above(&self.tenants, parent).collect();
+        if above.iter().any(|tenant| tenant.name == *name) {
+            let circle: Vec<&str> = above
+                .iter()
+                .map(|tenant| tenant.name.as_str())
+                .take_while(|above| above != &name.as_str())
+                .collect();
+            return Err(Refusal::refused(format!(
+                "tenant {name} cannot be under {parent}: the tree would be a circle, {name} under {} under {name}",
+                circle.join(" under ")
+            ))
+            .hint("see the tree with: platform tenants list"));
+        }
+        check_levels(name, parent, above.len() + self.levels_from(name))?;
+        for pool in self.pools.keys() {
+            let line = |tenant: &TenantName| quotas::line(&self.tenants, tenant, pool).copied();
+            let moved = line(name).map_or(0, |line| line.quota_milli);
+            if let Some(line) = line(parent) {
+                self.check_sum_below(parent, pool, line.quota_milli, name, moved)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Levels of the tree from this tenant down, itself included.
+    fn levels_from(&self, name: &TenantName) -> usize {
+        self.tenants
+            .keys()
+            .filter_map(|below| {
+                tenant_and_above(&self.tenants, below).position(|above| above.name == *name)
+            })
+            .max()
+            .unwrap_or(0)
+            + 1
+    }
+
+    pub(super) fn set_quota(&mut self, change: &QuotaChange) -> Outcome {
+        self.check_quota_change(change)?;
+        let Some(tenant) = self.tenants.get_mut(&change.tenant) else {
+            return Ok(Vec::new());
+        };
+        match change.gpu_milli {
+            Some(quota_milli) => tenant.quotas.insert(
+                change.pool.clone(),
+                Quota {
+                    quota_milli,
+                    limit_milli: change.limit_milli,
+                    lend_milli: change.lend_milli,
+                },
+            ),
+            None => tenant.quotas.remove(&change.pool),
+        };
+        Ok(vec![Event::SettingsChanged])
+    }
+
+    /// Whether a line may be set; the same check answers a dry run.
+    pub fn check_quota_change(&self, change: &QuotaChange) -> Result<(), Refusal> {
+        let (tenant, pool) = (&change.tenant, &change.pool);
+        self.surroundings(tenant)?;
+        if !self.pools.contains_key(pool) {
+            return Err(unknown_pool(pool.as_str(), &self.pools));
+        }
+        let Some(quota) = change.gpu_milli else {
+            return match (change.limit_milli, change.lend_milli) {
+                (None, None) => Ok(()),
+                _ => Err(
+                    Refusal::invalid("a limit or what is lent is given without a quota")
+                        .hint("say what is guaranteed too, as in: --gpus 0 --limit 8"),
+                ),
+            };
+        };
+        for (what, milli) in [
+            ("quota", Some(quota)),
+            ("limit", change.limit_milli),
+            ("lend", change.lend_milli),
+        ] {
+            if let Some(milli) = milli
+                && milli > MOST_QUOTA_MILLI
+            {
+                return Err(Refusal::invalid(format!(
+                    "a {what} of {} GPUs is out of range",
+                    gpus(milli)
+                ))
+                .allowed(format!("0 to {} GPUs", gpus(MOST_QUOTA_MILLI))));
+            }
+        }
+        if let Some(limit) = change.limit_milli
+            && limit < quota
+        {
+            return Err(Refusal::invalid(format!(
+                "a limit of {} GPUs is below the quota of {}",
+                gpus(limit),
+                gpus(quota)
+            ))
+            .allowed(format!("{} GPUs or more", gpus(quota))));
+        }
+        if let Some(lend) = change.lend_milli
+            && lend > quota
+        {
+            return Err(Refusal::invalid(format!(
+                "{} GPUs to lend are more than the quota of {}",
+                gpus(lend),
+                gpus(quota)
+            ))
+            .allowed(format!("0 to {} GPUs", gpus(quota))));
+        }
+        self.check_below(tenant, pool, quota)?;
+        self.check_above(tenant, pool, quota)
+    }
+
+    /// What is guaranteed below a tenant must fit into what is guaranteed to it.
+    fn check_below(
+        &self,
+        tenant: &TenantName,
+        pool: &PoolName,
+        quota_milli: u64,
+    ) -> Result<(), Refusal> {
+        let below = self.guaranteed_below(Some(tenant), pool, None);
+        if below > quota_milli {
+            return Err(Refusal::refused(format!(
+                "a quota of {} GPUs for {tenant} is less than the {} guaranteed below it in pool {pool}",
+                gpus(quota_milli),
+                gpus(below)
+            ))
+            .allowed(format!("{} GPUs or more", gpus(below)))
+            .hint("lower those first; see them with: platform quotas list"));
+        }
+        Ok(())
+    }
+
+    /// What is guaranteed beside a tenant must fit, with it, into the line above, or into the pool.
+    fn check_above(
+        &self,
+        tenant: &TenantName,
+        pool: &PoolName,
+        quota_milli: u64,
+    ) -> Result<(), Refusal> {
+        let with_line = tenant_and_above(&self.tenants, tenant)
+            .skip(1)
+            .find_map(|above| Some((&above.name, above.quotas.get(pool)?.quota_milli)));
+        if let Some((above, room)) = with_line {
+            return self.check_sum_below(above, pool, room, tenant, quota_milli);
+        }
+        let room = self.capacity_milli(pool);
+        // A pool that no node has joined yet may be divided beforehand.
+        if room == 0 {
+            return Ok(());
+        }
+        let beside = self.guaranteed_below(None, pool, Some(tenant));
+        if beside.saturating_add(quota_milli) > room {
+            return Err(Refusal::refused(format!(
+                "a quota of {} GPUs for {tenant} is more than pool {pool} can guarantee: it has {}, and {} are guaranteed to others",
+                gpus(quota_milli),
+                gpus(room),
+                gpus(beside)
+            ))
+            .allowed(format!("0 to {} GPUs", gpus(room.saturating_sub(beside))))
+            .hint("more than the guarantee is borrowed from what is idle, up to --limit"));
+        }
+        Ok(())
+    }
+
+    fn check_sum_below(
+        &self,
+        above: &TenantName,
+        pool: &PoolName,
+        room_milli: u64,
+        tenant: &TenantName,
+        quota_milli: u64,
+    ) -> Result<(), Refusal> {
+        let beside = self.guaranteed_below(Some(above), pool, Some(tenant));
+        if beside.saturating_add(quota_milli) <= room_milli {
+            return Ok(());
+        }
+        Err(Refusal::refused(format!(
+            "a quota of {} GPUs for {tenant} does not fit into the {} of {above} in pool {pool}, of which {} are guaranteed to others",
+            gpus(quota_milli),
+            gpus(room_milli),
+            gpus(beside)
+        ))
+        .allowed(format!("0 to {} GPUs", gpus(room_milli.saturating_sub(beside))))
+        .hint(format!("raise the quota of {above} first")))
+    }
+
+    /// The sum of the nearest lines below a tenant (or in the whole tree), one branch left out.
+    fn guaranteed_below(
+        &self,
+        above: Option<&TenantName>,
+        pool: &PoolName,
+        without: Option<&TenantName>,
+    ) -> u64 {
+        self.tenants
+            .values()
+            .filter(|tenant| Some(&tenant.name) != above)
+            .filter_map(|tenant| {
+                let quota = tenant.quotas.get(pool)?.quota_milli;
+                let mut up = tenant_and_above(&self.tenants, &tenant.name)
+                    .take_while(|up| Some(&up.name) != above);
+                let nearest = up.by_ref().skip(1).all(|up| !up.quotas.contains_key(pool));
+                let in_branch = above.is_none_or(|above| {
+                    tenant_and_above(&self.tenants, &tenant.name).any(|up| up.name == *above)
+                });
+                let left_out = without.is_some_and(|without| {
+                    tenant_and_above(&self.tenants, &tenant.name).any(|up| up.name == *without)
+                });
+                (nearest && in_branch && !left_out).then_some(quota)
+            })
+            .sum()
+    }
+
+    /// Thousandths of devices that a pool's nodes have, whatever their condition: a quota outlives a
+    /// night in which a node is away.
+    pub fn capacity_milli(&self, pool: &PoolName) -> u64 {
+        self.nodes
+            .values()
+            .filter(|node| node.description.pool == *pool)
+            .map(|node| node.description.devices.len() as u64 * 1000)
+            .sum()
+    }
+
+    /// Thousandths of devices that a tenant and all below it hold in a pool.
+    pub fn used_milli(&self, tenant: &TenantName, pool: &PoolName) -> u64 {
+        self.used_milli
+            .get(tenant)
+            .and_then(|pools| pools.get(pool))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// What a tenant's line borrows and lends in a pool now.
+    pub fn use_of_line(&self, tenant: &TenantName, pool: &PoolName) -> LineUse {
+        let idle_quota = |tenant: &TenantName| {
+            quotas::line(&self.tenants, tenant, pool).map_or(0, |line| {
+                line.quota_milli
+                    .saturating_sub(self.used_milli(tenant, pool))
+            })
+        };
+        let borrowed_milli = match quotas::line(&self.tenants, tenant, pool) {
+            Some(line) => self
+                .used_milli(tenant, pool)
+                .saturating_sub(line.quota_milli),
+            None if quotas::is_metered(&self.tenants, pool) => self.used_milli(tenant, pool),
+            None => 0,
+        };
+        // Guaranteed and not used, but not idle either: others have it. Nobody's devices carry a
+        // name, so it is divided among those who could have lent it.
+        let lendable: u64 = self
+            .tenants
+            .values()
+            .filter(|other| {
+                tenant_and_above(&self.tenants, &other.name)
+                    .skip(1)
+                    .all(|above| !above.quotas.contains_key(pool))
+            })
+            .map(|other| idle_quota(&other.name))
+            .sum();
+        let lent = lendable.saturating_sub(self.idle_milli(pool));
+        let own = u128::from(idle_quota(tenant));
+        let part = (own * u128::from(lent))
+            .checked_div(u128::from(lendable))
+            .unwrap_or(0);
+        LineUse {
+            borrowed_milli,
+            lent_milli: u64::try_from(part).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Of what a tenant and all below it hold in a pool, what is told to stop.
+    pub fn stopping_milli(&self, tenant: &TenantName, pool: &PoolName) -> u64 {
+        self.stopping_milli
+            .get(tenant)
+            .and_then(|pools| pools.get(pool))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Counts what a tenant takes or gives back, for it and for all above it.
+    pub(super) fn count_use(
+        &mut self,
+        tenant: &TenantName,
+        pool: &PoolName,
+        milli: u64,
+        taken: bool,
+    ) {
+        let above = self.with_above(tenant);
+        count(&mut self.used_milli, &above, pool, milli, taken);
+    }
+
+    pub(super) fn count_stopping(
+        &mut self,
+        tenant: &TenantName,
+        pool: &PoolName,
+        milli: u64,
+        taken: bool,
+    ) {
+        let above = self.with_above(tenant);
+        count(&mut self.stopping_milli, &above, pool, milli, taken);
+    }
+
+    fn with_above(&self, tenant: &TenantName) -> Vec<TenantName> {
+        // A tenant is never removed while it holds anything, so its own line is always counted.
+        std::iter::once(tenant.clone())
+            .chain(
+                tenant_and_above(&self.tenants, tenant)
+                    .skip(1)
+                    .map(|above| above.name.clone()),
+            )
+            .collect()
+    }
+
+    /// Whether the quota tree lets a tenant have so much more now; what of it is borrowed.
+    pub(super) fn check_quota(
+        &self,
+        tenant: &TenantName,
+        pool: &PoolName,
+        spec: &WorkloadSpec,
+        asked_milli: u64,
+    ) -> Result<u64, String> {
+        let used = |name: &TenantName| self.used_milli(name, pool);
+        match quotas::standing(&self.tenants, pool, tenant, asked_milli, used) {
+            Standing::Guaranteed => Ok(0),
+            Standing::OverLimit {
+                tenant,
+                used_milli,
+                limit_milli,
+            } => Err(format!(
+                "tenant {tenant} holds {} of its limit of {} GPUs",
+                gpus(used_milli),
+                gpus(limit_milli)
+            )),
+            Standing::Borrows { .. } if !spec.preemptible => {
+                Err("it would borrow, and may not be preempted".to_owned())
+            }
+            Standing::Borrows { milli, .. } => {
+                let kept = quotas::kept_from_milli(&self.tenants, pool, tenant, used);
+                let idle = self.idle_milli(pool);
+                if kept > 0 && asked_milli.saturating_add(kept) > idle {
+                    return Err(format!(
+                        "{} GPUs of the {} that are idle are not lent",
+                        gpus(kept.min(idle)),
+                        gpus(idle)
+                    ));
+                }
+                Ok(milli)
+            }
+        }
+    }
+
+    /// Thousandths of devices of ready nodes of a pool that nobody holds.
+    pub fn idle_milli(&self, pool: &PoolName) -> u64 {
+        self.nodes
+            .values()
+            .filter(|node| node.is_ready() && node.description.pool == *pool)
+            .flat_map(|node| &node.devices)
+            .map(|grants| u64::from(1000_u32.saturating_sub(grants.share_milli)))
+            .sum()
+    }
+}
+
+fn check_weight(weight: Option<u32>) -> Result<(), Refusal> {
+    match weight {
+        Some(weight) if !(1..=MOST_WEIGHT).contains(&weight) => {
+            Err(Refusal::invalid(format!("weight {weight} is out of range"))
+                .allowed(format!("1 to {MOST_WEIGHT}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_levels(name: &TenantName, parent: &TenantName, levels: usize) -> Result<(), Refusal> {
+    if levels <= MOST_TENANT_LEVELS {
+        return Ok(());
+    }
+    Err(Refusal::refused(format!(
+        "tenant {name} under {parent} makes a tree of {levels} levels"
+    ))
+    .allowed(format!("up to {MOST_TENANT_LEVELS} levels")))
+}
+
+fn count(
+    counts: &mut BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
+    tenants: &[TenantName],
+    pool: &PoolName,
+    milli: u64,
+    taken: bool,
+) {
+    if milli == 0 {
+        return;
+    }
+    for tenant in tenants {
+        let pools = counts.entry(tenant.clone()).or_default();
+        let counted = pools.entry(pool.clone()).or_default();
+        *counted = if taken {
+            counted.saturating_add(milli)
+        } else {
+            counted.saturating_sub(milli)
+        };
+        if *counted == 0 {
+            pools.remove(pool);
+        }
+        if pools.is_empty() {
+            counts.remove(tenant);
+        }
+    }
+}
