@@ -8,6 +8,7 @@ mod attempts;
 pub mod blobs;
 mod clock;
 pub mod host;
+pub mod journal;
 pub mod launcher;
 mod logs;
 pub mod package;

@@ -74,6 +74,24 @@ pub(crate) fn enforce_cap(folder: &Path, cap_bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Adds a line of the platform's own to a log, on a line of its own.
+pub(crate) fn note(log: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .read(true)
+        .open(log)?;
+    let length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    let before = if last == *b"\n" { "" } else { "\n" };
+    // One write, so that it stays whole beside what the workload writes.
+    file.write_all(format!("{before}[platform: {text}]\n").as_bytes())
+}
+
 /// One piece of a log as a reader sees it, and the offset after it.
 pub(crate) fn read_at(folder: &Path, file: &File, offset: u64) -> io::Result<(Vec<u8>, u64)> {
     let cut = cut(folder);

@@ -429,6 +429,59 @@ printf '{{"s":202' >> $d/w-0123456789abcdef/00000001.ndjson"#
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_can_never_take_is_told_of_and_everything_behind_it_is_sent() {
+    let coordinator = Coordinator::start().await;
+    let _node = Node::start(&coordinator);
+    let good = hash(b"good");
+    let damaged = "a".repeat(64);
+    let script = format!(
+        r#"printf 'no newline'; d=$PLATFORM_SPOOL/$PLATFORM_RUN_ID; mkdir -p $d/files $d/w-0123456789abcdef $d/w-fedcba9876543210
+printf good > $d/files/{good}; printf other > $d/files/{damaged}
+cat > $d/w-0123456789abcdef/00000001.ndjson <<END
+{{"s":1,"k":"tags","tags":{{}}}}
+no record
+{{"s":2,"k":"artifact","path":"damaged","sha256":"{damaged}","size_bytes":5}}
+{{"s":3,"k":"artifact","path":"good","sha256":"{good}","size_bytes":4}}
+{{"s":5,"k":"tags","tags":{{}}}}
+END
+echo '{{"s":1,"k":"tags","tags":{{}}}}' > $d/w-fedcba9876543210/00000001.ndjson"#
+    );
+    coordinator.wish(vec![assignment(1, &script)]).await;
+    coordinator
+        .until("drained", |seen| seen.drained == [1])
+        .await;
+    coordinator.with(|seen| {
+        let kinds = |writer: &str| -> Vec<(u64, String)> {
+            let lines = &seen.journals[&("run-1".to_owned(), writer.to_owned())];
+            let kind = |line: &serde_json::Value| line["k"].as_str().unwrap().to_owned();
+            lines
+                .iter()
+                .map(|line| (line["s"].as_u64().unwrap(), kind(line)))
+                .collect()
+        };
+        let expected = [
+            (1, "tags"),
+            (2, "lost"),
+            (3, "artifact"),
+            (4, "lost"),
+            (5, "tags"),
+        ];
+        let expected = expected.map(|(sequence, kind)| (sequence, kind.to_owned()));
+        assert_eq!(kinds("w-0123456789abcdef"), expected);
+        assert_eq!(kinds("w-fedcba9876543210").len(), 1);
+        assert_eq!(seen.blobs[&good], b"good");
+        // The run's own log says so, once, with the file and the line, on a line of its own.
+        let log = &seen.journals[&("run-1".to_owned(), "agent-1-0".to_owned())][0]["sha256"];
+        let log = String::from_utf8_lossy(&seen.blobs[log.as_str().unwrap()]).into_owned();
+        assert_eq!(
+            log,
+            "no newline\n[platform: line 2 of run-1/w-0123456789abcdef/00000001.ndjson was not \
+             recorded: it has no sequence: \"no record\" (and 2 more)]\n"
+        );
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_short_runs_pass_through_and_the_rate_is_told() {
     let coordinator = Coordinator::start().await;
     let _node = Node::start(&coordinator);

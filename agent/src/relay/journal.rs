@@ -3,17 +3,18 @@
 //! The format is `docs/reference/journal.md`. Nothing here trusts the workload: names outside the grammar
 //! are left alone, a torn last line is not a record yet, and links are not followed.
 
-use crate::blobs::is_sha256;
+use crate::journal::{
+    LONGEST_LINE_BYTES, Sifted, Skipped, files_of, lost, sequence_of, sift, too_long,
+};
+use crate::logs;
 use crate::runtime::Attempt;
-use crate::session::transfer::{Transfer, TransferError};
+use crate::session::transfer::{Appended, Transfer, TransferError};
 use agent_core::Key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Most bytes of lines in one call; the journal's own limit.
-const CALL_BYTES: usize = 4 << 20;
 const READ_BYTES: u64 = 1 << 20;
 
 /// How far one writer's journal has been sent.
@@ -30,15 +31,18 @@ struct Cursor {
 pub(super) struct Progress {
     writers: BTreeMap<(String, String), Cursor>,
     uploaded: BTreeSet<String>,
+    /// Run and name of writers that the store never takes.
+    refused: BTreeSet<(String, String)>,
 }
 
 /// A piece of a journal, ready to send.
 struct Piece {
-    lines: Vec<u8>,
-    last_sequence: u64,
-    records: u64,
+    path: PathBuf,
+    sifted: Sifted,
     files: Vec<String>,
     segment: u64,
+    /// Where it begins in its segment, and where it ends.
+    begin: u64,
     offset: u64,
 }
 
@@ -51,7 +55,8 @@ pub(super) fn tracked_run(attempt: &Attempt) -> String {
 }
 
 impl Progress {
-    /// Sends all that is there; the number of records sent.
+    /// Sends all that is there; the number of records sent. One writer's trouble does not hold up the
+    /// others: it is told at the end.
     pub(super) async fn drain(
         &mut self,
         attempt: &Attempt,
@@ -59,17 +64,33 @@ impl Progress {
     ) -> Result<u64, TransferError> {
         let own = tracked_run(attempt);
         let mut sent = 0;
+        let mut trouble = None;
         for run in folders(&attempt.spool())? {
             if run != own && !is_nested(&run, &own) {
                 continue;
             }
             for writer in folders(&attempt.spool().join(&run))? {
-                if is_writer(&writer) {
-                    sent += self.drain_writer(attempt, transfer, &run, &writer).await?;
+                if !is_writer(&writer) {
+                    continue;
+                }
+                match self.drain_writer(attempt, transfer, &run, &writer).await {
+                    Ok(records) => sent += records,
+                    Err(TransferError::Refused(why)) => {
+                        self.refused.insert((run.clone(), writer.clone()));
+                        tell(
+                            attempt,
+                            1,
+                            &format!("nothing more of {run}/{writer} can be recorded: {why}"),
+                        );
+                    }
+                    Err(error @ (TransferError::Conflict { .. } | TransferError::Disk(_))) => {
+                        trouble.get_or_insert(error);
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         }
-        Ok(sent)
+        trouble.map_or(Ok(sent), Err)
     }
 
     async fn drain_writer(
@@ -82,38 +103,45 @@ impl Progress {
         let run_folder = attempt.spool().join(run);
         let folder = run_folder.join(writer);
         let name = (run.to_owned(), writer.to_owned());
-        let cursor = self.writers.entry(name.clone()).or_insert_with(|| Cursor {
+        if self.refused.contains(&name) {
+            return Ok(0);
+        }
+        let cursor = self.writers.entry(name).or_insert_with(|| Cursor {
             segment: 0,
             offset: 0,
             watermark: read_watermark(&folder),
         });
+        let call = Call {
+            attempt,
+            transfer,
+            run,
+            writer,
+        };
         let mut sent = 0;
-        while let Some(piece) = next_piece(&folder, cursor)? {
-            if piece.last_sequence > cursor.watermark {
-                for sha256 in &piece.files {
-                    if !self.uploaded.contains(sha256) {
-                        let path = run_folder.join("files").join(sha256);
-                        // A record about bytes that are not there is the store's to answer.
-                        if path.is_file() {
-                            transfer.put(sha256.clone(), &path).await?;
+        while let Some(mut piece) = next_piece(&folder, cursor)? {
+            if piece.sifted.records > 0 {
+                for sha256 in piece.files {
+                    let path = run_folder.join("files").join(&sha256);
+                    // A record about bytes that are not there is the store's to answer.
+                    if !self.uploaded.contains(&sha256) && path.is_file() {
+                        match transfer.put(sha256.clone(), &path).await {
+                            Err(TransferError::Refused(why)) => {
+                                piece.sifted.without(&sha256, &why);
+                                continue;
+                            }
+                            other => other?,
                         }
-                        self.uploaded.insert(sha256.clone());
                     }
+                    self.uploaded.insert(sha256);
                 }
-                let answer = transfer
-                    .append(
-                        attempt.key(),
-                        attempt.assignment.epoch,
-                        run.to_owned(),
-                        writer.to_owned(),
-                        piece.lines,
-                    )
-                    .await;
-                let answer = match answer {
-                    Err(TransferError::Conflict(why)) => {
-                        // From the first line on disk: the store skips what it has.
-                        *cursor = Cursor::default();
-                        return Err(TransferError::Conflict(why));
+                let answer = match call.append(&mut piece.sifted).await {
+                    Err(TransferError::Conflict { why, watermark }) => {
+                        // From the first line on disk: what the store has is left out.
+                        *cursor = Cursor {
+                            watermark,
+                            ..Cursor::default()
+                        };
+                        return Err(TransferError::Conflict { why, watermark });
                     }
                     other => other?,
                 };
@@ -124,7 +152,21 @@ impl Progress {
                     "watermark",
                     cursor.watermark.to_string().as_bytes(),
                 )?;
-                sent += piece.records;
+                sent += piece.sifted.records;
+            }
+            if let Some(first) = piece.sifted.skipped.first() {
+                let count = piece.sifted.skipped.len();
+                let line = line_number(&piece.path, piece.begin)? + first.line as u64;
+                let file = piece.path.strip_prefix(attempt.spool());
+                let mut text = format!(
+                    "line {line} of {} was not recorded: {}",
+                    file.unwrap_or(&piece.path).display(),
+                    first.why
+                );
+                if count > 1 {
+                    text.push_str(&format!(" (and {} more)", count - 1));
+                }
+                tell(attempt, count, &text);
             }
             cursor.segment = piece.segment;
             cursor.offset = piece.offset;
@@ -132,6 +174,81 @@ impl Progress {
         remove_sent(&folder, cursor)?;
         Ok(sent)
     }
+}
+
+/// Whose lines are sent, and by which way.
+struct Call<'a> {
+    attempt: &'a Attempt,
+    transfer: &'a Transfer,
+    run: &'a str,
+    writer: &'a str,
+}
+
+impl Call<'_> {
+    async fn send(&self, lines: Vec<u8>) -> Result<Appended, TransferError> {
+        self.transfer
+            .append(
+                self.attempt.key(),
+                self.attempt.assignment.epoch,
+                self.run.to_owned(),
+                self.writer.to_owned(),
+                lines,
+            )
+            .await
+    }
+
+    /// Sends lines. Where the store, of another version perhaps, refuses what we think it answers, it
+    /// is asked line by line, and a record stands for each that it never takes.
+    async fn append(&self, sifted: &mut Sifted) -> Result<Appended, TransferError> {
+        match self.send(sifted.lines.clone()).await {
+            Err(TransferError::Refused(_)) => {}
+            other => return other,
+        }
+        let mut all = Appended::default();
+        let mut skipped = Vec::new();
+        for (at, line) in sifted
+            .lines
+            .split_inclusive(|byte| *byte == b'\n')
+            .enumerate()
+        {
+            let mut answer = self.send(line.to_vec()).await;
+            if let Err(TransferError::Refused(why)) = &answer
+                && let Some(sequence) = sequence_of(line)
+            {
+                let record = format!("{}\n", lost(sequence, sequence, why));
+                skipped.push(Skipped {
+                    line: sifted.origin(at),
+                    sequence: Some(sequence),
+                    why: why.clone(),
+                });
+                answer = self.send(record.into_bytes()).await;
+            }
+            let answer = answer?;
+            all.watermark = all.watermark.max(answer.watermark);
+            all.results.extend(answer.results);
+        }
+        sifted.skipped.extend(skipped);
+        Ok(all)
+    }
+}
+
+/// Says what cannot be recorded where the run's owner and the node's operator look: in the run's log and
+/// in the agent's.
+pub(super) fn tell(attempt: &Attempt, count: usize, text: &str) {
+    tracing::warn!(run = %attempt.key(), "{text}");
+    metrics::counter!("agent_relay_skipped_total").increment(count as u64);
+    if let Err(error) = logs::note(&attempt.log(), text) {
+        tracing::warn!(run = %attempt.key(), %error, "cannot say so in the run's log");
+    }
+}
+
+/// Number of the line that begins at `offset`, from 1.
+fn line_number(path: &Path, offset: u64) -> io::Result<u64> {
+    let mut before = Vec::new();
+    fs::File::open(path)?
+        .take(offset)
+        .read_to_end(&mut before)?;
+    Ok(before.iter().filter(|byte| **byte == b'\n').count() as u64 + 1)
 }
 
 /// Whether nothing was ever recorded.
@@ -194,81 +311,79 @@ fn next_piece(folder: &Path, cursor: &Cursor) -> io::Result<Option<Piece>> {
         if number < cursor.segment {
             continue;
         }
-        let offset = if number == cursor.segment {
+        let begin = if number == cursor.segment {
             cursor.offset
         } else {
             0
         };
         let mut file = fs::File::open(&path)?;
-        file.seek(SeekFrom::Start(offset))?;
+        file.seek(SeekFrom::Start(begin))?;
         let mut lines = Vec::new();
         (&file).take(READ_BYTES).read_to_end(&mut lines)?;
         // A line longer than one read: go on to its end, as far as a call may carry.
-        while !lines.contains(&b'\n') && lines.len() < CALL_BYTES {
+        while !lines.contains(&b'\n') && lines.len() < LONGEST_LINE_BYTES {
             if (&file).take(READ_BYTES).read_to_end(&mut lines)? == 0 {
                 break;
             }
         }
-        let Some(end) = lines.iter().rposition(|byte| *byte == b'\n') else {
-            if lines.len() >= CALL_BYTES {
-                return Err(io::Error::other(format!(
-                    "{}: a line longer than {CALL_BYTES} bytes",
-                    path.display()
-                )));
+        let (offset, sifted) = match lines.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => {
+                lines.truncate(end + 1);
+                let offset = begin + lines.len() as u64;
+                (offset, sift(&lines, cursor.watermark))
             }
-            continue;
+            None if lines.len() >= LONGEST_LINE_BYTES => {
+                let Some(rest_bytes) = to_line_end(&mut file)? else {
+                    continue;
+                };
+                let bytes = lines.len() as u64 + rest_bytes;
+                (begin + bytes, one_too_long(&lines, bytes, cursor.watermark))
+            }
+            None => continue,
         };
-        lines.truncate(end + 1);
-        let (last_sequence, records, files) = look_into(&lines);
         return Ok(Some(Piece {
             segment: number,
-            offset: offset + lines.len() as u64,
-            lines,
-            last_sequence,
-            records,
-            files,
+            begin,
+            offset,
+            files: sifted
+                .lines
+                .split(|byte| *byte == b'\n')
+                .flat_map(files_of)
+                .collect(),
+            sifted,
+            path,
         }));
     }
     Ok(None)
 }
 
-/// Sequence of the last line, how many there are, and the files they refer to. Only lines that may refer
-/// to files are parsed whole: points are many.
-fn look_into(lines: &[u8]) -> (u64, u64, Vec<String>) {
-    #[derive(serde::Deserialize)]
-    struct Numbered {
-        s: u64,
-    }
-    #[derive(serde::Deserialize)]
-    struct Stored {
-        sha256: Option<String>,
-        #[serde(default)]
-        files: Vec<Stored>,
-    }
-    let mut files = Vec::new();
-    let mut records = 0;
-    let mut last = 0;
-    for line in lines
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-    {
-        records += 1;
-        if line.windows(8).any(|part| part == b"\"sha256\"")
-            && let Ok(stored) = serde_json::from_slice::<Stored>(line)
-        {
-            let all = stored.files.iter().chain([&stored]);
-            files.extend(
-                all.filter_map(|stored| stored.sha256.clone())
-                    .filter(|sha256| is_sha256(sha256)),
-            );
+/// Bytes up to and with the next newline; none when the line is not whole yet.
+fn to_line_end(file: &mut fs::File) -> io::Result<Option<u64>> {
+    let mut part = vec![0; 64 << 10];
+    let mut passed = 0;
+    loop {
+        let read = file.read(&mut part)?;
+        if read == 0 {
+            return Ok(None);
         }
-        last = match serde_json::from_slice::<Numbered>(line) {
-            Ok(numbered) => last.max(numbered.s),
-            // Not ours to judge: the store answers bad lines.
-            Err(_) => u64::MAX,
-        };
+        if let Some(end) = part[..read].iter().position(|byte| *byte == b'\n') {
+            return Ok(Some(passed + end as u64 + 1));
+        }
+        passed += read as u64;
     }
-    (last, records, files)
+}
+
+/// What stands for a line of which only the beginning was read.
+fn one_too_long(beginning: &[u8], bytes: u64, after: u64) -> Sifted {
+    let why = too_long(bytes - 1);
+    let line = sequence_of(beginning).map(|sequence| lost(sequence, sequence, &why) + "\n");
+    let mut sifted = sift(line.unwrap_or_default().as_bytes(), after);
+    sifted.skipped.push(Skipped {
+        line: 0,
+        sequence: None,
+        why,
+    });
+    sifted
 }
 
 fn record_results(folder: &Path, watermark: u64, results: &[String]) -> io::Result<()> {
@@ -326,7 +441,7 @@ mod tests {
         let piece = next_piece(folder.path(), &Cursor::default())
             .unwrap()
             .unwrap();
-        assert_eq!(piece.last_sequence, 2);
+        assert_eq!(piece.sifted.last_sequence, 2);
         assert_eq!(piece.files, vec![hash]);
         let cursor = Cursor {
             segment: piece.segment,
@@ -334,6 +449,42 @@ mod tests {
             watermark: 2,
         };
         assert!(next_piece(folder.path(), &cursor).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_line_too_long_for_any_call_is_passed_by_and_told_of_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = "x".repeat(LONGEST_LINE_BYTES + (1 << 20));
+        let text = format!(
+            "{{\"s\":1,\"k\":\"tags\",\"x\":\"{long}\"}}\n{long}\n{{\"s\":2,\"k\":\"tags\",\"tags\":{{}}}}\n{long}"
+        );
+        let path = folder.path().join("00000001.ndjson");
+        fs::write(&path, &text).unwrap();
+        let mut cursor = Cursor::default();
+        let mut sequences = Vec::new();
+        let mut lines = Vec::new();
+        while let Some(piece) = next_piece(folder.path(), &cursor).unwrap() {
+            sequences.extend(
+                piece
+                    .sifted
+                    .lines
+                    .split(|byte| *byte == b'\n')
+                    .filter_map(sequence_of),
+            );
+            if !piece.sifted.skipped.is_empty() {
+                lines.push(line_number(&path, piece.begin).unwrap());
+            }
+            cursor.offset = piece.offset;
+            cursor.segment = piece.segment;
+            cursor.watermark = piece.sifted.last_sequence;
+        }
+        assert_eq!(sequences, [1, 2]);
+        assert_eq!(lines, [1, 2]);
+        assert_eq!(
+            cursor.offset,
+            (text.len() - long.len()) as u64,
+            "a torn line waits"
+        );
     }
 
     #[test]

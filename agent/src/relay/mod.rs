@@ -7,6 +7,7 @@
 mod journal;
 
 use crate::blobs::hex;
+use crate::journal::lost;
 use crate::logs;
 use crate::runtime::Attempt;
 use crate::session::transfer::{Transfer, TransferError};
@@ -455,15 +456,24 @@ async fn store_log(attempt: &Arc<Attempt>, transfer: &Transfer) -> Result<(), Tr
         Ok(hashed) => hashed?,
         Err(error) => return Err(TransferError::Disk(io::Error::other(error))),
     };
-    transfer.put(sha256.clone(), &path).await?;
     let key = attempt.key();
-    let record = serde_json::json!({
-        "s": 1,
-        "k": "artifact",
-        "path": format!("logs/attempt-{}-member-{}.log", key.attempt, key.member),
-        "sha256": sha256,
-        "size_bytes": size_bytes,
-    });
+    let record = match transfer.put(sha256.clone(), &path).await {
+        Err(TransferError::Refused(why)) => {
+            journal::tell(attempt, 1, &format!("this log cannot be stored: {why}"));
+            lost(1, 1, &format!("the log was refused: {why}"))
+        }
+        stored => {
+            stored?;
+            serde_json::json!({
+                "s": 1,
+                "k": "artifact",
+                "path": format!("logs/attempt-{}-member-{}.log", key.attempt, key.member),
+                "sha256": sha256,
+                "size_bytes": size_bytes,
+            })
+            .to_string()
+        }
+    };
     let line = format!("{record}\n").into_bytes();
     transfer
         .append(

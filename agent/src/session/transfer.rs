@@ -4,10 +4,11 @@ use super::convert::key_to_wire;
 use super::{Client, connect};
 use crate::AgentConfig;
 use crate::AgentError;
-use crate::blobs::{BlobSource, FetchError};
+use crate::blobs::{BlobSource, FetchError, hex};
 use agent_core::Key;
 use futures::future::BoxFuture;
 use platform_proto::agent as wire;
+use sha2::{Digest, Sha256};
 use std::io;
 use std::path::Path;
 use tokio::io::AsyncReadExt;
@@ -24,9 +25,17 @@ pub(crate) enum TransferError {
     /// The allocation's epoch is over: it may write nothing more, ever.
     #[error("the epoch is stale: {0}")]
     Stale(String),
-    /// The sequence has a gap as the store sees it: start over from what is on disk.
+    /// It can never be taken, however often it is sent.
     #[error("{0}")]
-    Conflict(String),
+    Refused(String),
+    /// The store holds the writer's records up to `watermark`: start over behind it.
+    #[error("{why}")]
+    Conflict {
+        /// In the store's words.
+        why: String,
+        /// Highest sequence it holds.
+        watermark: u64,
+    },
     /// Our own disk.
     #[error("{0}")]
     Disk(#[from] io::Error),
@@ -36,7 +45,17 @@ fn refused(status: &tonic::Status) -> TransferError {
     let text = format!("{:?}: {}", status.code(), status.message());
     match status.code() {
         Code::FailedPrecondition => TransferError::Stale(text),
-        Code::Aborted | Code::OutOfRange | Code::AlreadyExists => TransferError::Conflict(text),
+        Code::Aborted => TransferError::Conflict {
+            why: text,
+            watermark: status
+                .metadata()
+                .get("watermark")
+                .and_then(|value| value.to_str().ok()?.parse().ok())
+                .unwrap_or(0),
+        },
+        // What was sent is itself wrong, or too long for any call.
+        Code::InvalidArgument | Code::OutOfRange => TransferError::Refused(text),
+        // Also a token that is refused: an operator may mend that.
         _ => TransferError::Unavailable(text),
     }
 }
@@ -91,6 +110,7 @@ impl Transfer {
 
     pub(crate) async fn put(&self, sha256: String, path: &Path) -> Result<(), TransferError> {
         let mut file = tokio::fs::File::open(path).await?;
+        let named = sha256.clone();
         // One chunk ahead is enough to keep the line busy.
         let (chunks, stream) = tokio::sync::mpsc::channel(2);
         let read = async move {
@@ -120,14 +140,36 @@ impl Transfer {
         read?;
         match sent {
             Ok(_) => Ok(()),
-            // Of a blob this can only mean that the file changed under us: try again.
-            Err(status) => Err(TransferError::Unavailable(format!(
-                "{:?}: {}",
-                status.code(),
-                status.message()
-            ))),
+            Err(status) => {
+                let error = refused(&status);
+                // Right on the disk, so it changed under us or on its way: try again.
+                if status.code() == Code::InvalidArgument && has_hash(path, &named).await? {
+                    return Err(TransferError::Unavailable(error.to_string()));
+                }
+                match error {
+                    TransferError::Refused(why) => Err(TransferError::Refused(why)),
+                    other => Err(TransferError::Unavailable(other.to_string())),
+                }
+            }
         }
     }
+}
+
+/// Whether the bytes of a file have this SHA-256.
+async fn has_hash(path: &Path, sha256: &str) -> io::Result<bool> {
+    let path = path.to_owned();
+    let hash = tokio::task::spawn_blocking(move || {
+        let mut file = std::fs::File::open(path)?;
+        let mut hasher = Sha256::new();
+        let mut part = vec![0; CHUNK_BYTES];
+        loop {
+            match std::io::Read::read(&mut file, &mut part)? {
+                0 => return Ok::<_, io::Error>(hex(&hasher.finalize())),
+                read => hasher.update(&part[..read]),
+            }
+        }
+    });
+    Ok(hash.await.map_err(io::Error::other)?? == sha256)
 }
 
 impl BlobSource for Transfer {

@@ -281,8 +281,14 @@ impl AgentService for Coordinator {
                 .or_default();
             let mut results = Vec::new();
             for line in request.lines.split(|byte| *byte == b'\n') {
-                let Ok(record) = serde_json::from_slice::<serde_json::Value>(line) else {
+                if line.is_empty() {
                     continue;
+                }
+                let record = serde_json::from_slice::<serde_json::Value>(line)
+                    .ok()
+                    .filter(|record| record["s"].is_u64());
+                let Some(record) = record else {
+                    return Err(Status::invalid_argument("a line without a sequence"));
                 };
                 let sequence = record["s"].as_u64().unwrap();
                 if sequence as usize <= lines.len() {

@@ -10,7 +10,7 @@ use crate::config;
 use crate::failure::{Failure, exit};
 use crate::output::Printer;
 use indicatif::ProgressBar;
-use journal::{Writer, writers};
+use journal::{Batch, Writer, writers};
 use platform_proto::http::JournalAnswer;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -64,9 +64,18 @@ pub async fn sync(
     for writer in &mut found {
         let ended = writer.end_if_dead();
         let counted = sent.entry(writer.run.clone()).or_default();
-        if let Err(failure) = deliver(client, printer, writer, counted, &bar).await {
-            broken = Some(failure);
-            break;
+        match deliver(client, printer, writer, counted, &bar).await {
+            Ok(()) => {}
+            Err(failure) if is_final(&failure) => {
+                // The other runs of the spool may fare better; this one's records stay in it.
+                counted.refused += 1;
+                printer.note(&format!("{}: {failure}", writer.run));
+                continue;
+            }
+            Err(failure) => {
+                broken = Some(failure);
+                break;
+            }
         }
         if ended {
             writer.clear();
@@ -83,6 +92,14 @@ pub async fn sync(
         None if refused > 0 => Ok(exit::ERROR),
         None => Ok(exit::DONE),
     }
+}
+
+/// Whether asking again, or with another token, would be answered the same.
+fn is_final(failure: &Failure) -> bool {
+    matches!(
+        failure.body.code.as_str(),
+        "invalid" | "not-found" | "refused" | "too-large" | "conflict" | "forbidden"
+    )
 }
 
 fn report(printer: &Printer, sent: &BTreeMap<String, Sent>, spool: &Path, verb: &str) -> Outcome {
@@ -119,13 +136,27 @@ async fn deliver(
         escape(&writer.name)
     );
     loop {
-        let batch = writer.batch(BATCH_BYTES)?;
+        let Batch {
+            records: mut batch,
+            skipped,
+        } = writer.batch(BATCH_BYTES)?;
+        for skipped in &skipped {
+            sent.refused += 1;
+            printer.note(&format!("{}: not recorded: {skipped}", writer.run));
+        }
         let Some(last) = batch.last().map(|record| record.sequence) else {
             return Ok(());
         };
-        for record in &batch {
+        for record in &mut batch {
             for (address, path) in record.files() {
-                sent.files += u64::from(send_file(client, printer, writer, &address, &path).await?);
+                match send_file(client, printer, writer, &address, &path).await {
+                    Ok(new) => sent.files += u64::from(new),
+                    Err(failure) if is_final(&failure) && failure.body.code != "forbidden" => {
+                        record.lose(&format!("the bytes of {path:?} were refused: {failure}"));
+                        break;
+                    }
+                    Err(failure) => return Err(failure),
+                }
             }
         }
         let mut lines = Vec::new();

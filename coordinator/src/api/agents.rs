@@ -260,9 +260,10 @@ fn tracking_status(error: TrackingError) -> Status {
 fn blob_status(error: BlobError) -> Status {
     match error {
         BlobError::NotFound(_) => Status::not_found(error.to_string()),
-        BlobError::Name(_) | BlobError::Mismatch { .. } | BlobError::TooLarge { .. } => {
+        BlobError::Name(_) | BlobError::Mismatch { .. } => {
             Status::invalid_argument(error.to_string())
         }
+        BlobError::TooLarge { .. } => Status::out_of_range(error.to_string()),
         other => Status::unavailable(other.to_string()),
     }
 }

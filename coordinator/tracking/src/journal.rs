@@ -13,11 +13,18 @@ use serde::{Deserialize, de};
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// The kind by which a sender tells of records that it can never give us.
+const LOST: &str = "lost";
+/// Most records that one line tells the loss of.
+const MOST_LOST: u64 = 1 << 33;
+
 /// One line of a journal.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Record {
     /// From 1, without a gap within a writer.
     pub sequence: u64,
+    /// The last that it stands for: its own, but where a sender tells of records that are lost.
+    pub through: u64,
     /// What it says, or why it cannot be taken at its word.
     pub body: Result<Body, String>,
 }
@@ -89,25 +96,28 @@ pub(crate) fn parse(lines: &[u8]) -> Result<Vec<Record>, TrackingError> {
 
 /// `None` when not even a sequence can be read.
 fn parse_line(line: &[u8]) -> Option<Record> {
+    let refused = |why: String| {
+        let sequence = sequence_of(line)?;
+        Some(Record {
+            sequence,
+            through: sequence,
+            body: Err(why),
+        })
+    };
     if line.len() > MAX_RECORD_BYTES {
-        return Some(Record {
-            sequence: sequence_of(line)?,
-            body: Err(format!(
-                "the record has {} bytes, at most {MAX_RECORD_BYTES}; log it in parts",
-                line.len()
-            )),
-        });
+        return refused(format!(
+            "the record has {} bytes, at most {MAX_RECORD_BYTES}; log it in parts",
+            line.len()
+        ));
     }
     match serde_json::from_slice::<Raw<'_>>(line) {
         Ok(raw) if raw.s > 0 => Some(Record {
             sequence: raw.s,
+            through: raw.through(),
             body: raw.check(),
         }),
         Ok(_) => None,
-        Err(error) => Some(Record {
-            sequence: sequence_of(line)?,
-            body: Err(format!("the record cannot be read: {error}")),
-        }),
+        Err(error) => refused(format!("the record cannot be read: {error}")),
     }
 }
 
@@ -168,9 +178,23 @@ struct Raw<'a> {
     status: Option<String>,
     error: Option<String>,
     ended_us: Option<u64>,
+    through: Option<u64>,
+    why: Option<String>,
 }
 
 impl Raw<'_> {
+    /// A sender tells of lost records as one, however many; no other kind stands for more than itself,
+    /// and no process logs so many that the number could run out.
+    fn through(&self) -> u64 {
+        let lost = self.k.as_ref().is_some_and(|kind| kind.0 == LOST);
+        let through = self.through.unwrap_or(self.s).max(self.s);
+        if lost && through - self.s <= MOST_LOST {
+            through
+        } else {
+            self.s
+        }
+    }
+
     fn check(self) -> Result<Body, String> {
         let kind = needed("k", self.k)?.0;
         match kind.as_ref() {
@@ -256,6 +280,8 @@ impl Raw<'_> {
                     ended_us: needed("ended_us", self.ended_us)?,
                 })
             }
+            // Taken, and answered with what its sender could not give us.
+            LOST => Err(needed("why", self.why)?.chars().take(1000).collect()),
             other => Err(format!(
                 "kind {:?} is not known to this version",
                 other.chars().take(40).collect::<String>()

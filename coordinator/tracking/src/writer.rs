@@ -272,11 +272,18 @@ impl Target<'_> {
         // Points of the whole call are gathered by metric, so that each series is touched once.
         let mut gathered = Gathered::default();
         let mut taken = before;
-        for Record { sequence, body } in records {
-            if sequence != taken + 1 {
+        for Record {
+            sequence,
+            through,
+            body,
+        } in records
+        {
+            if through <= taken {
                 continue;
             }
-            taken = sequence;
+            // Only what tells of lost records can begin below: the rest of it is new.
+            let sequence = sequence.max(taken + 1);
+            taken = through;
             match body {
                 Err(error) => self.answer(sequence, json!({ "error": error })).await?,
                 Ok(Body::Points(readings)) => {
@@ -533,11 +540,10 @@ pub(crate) fn column(amount: u64) -> i64 {
 fn follow(before: u64, records: &[Record]) -> Result<u64, u64> {
     let mut watermark = before;
     for record in records {
-        if record.sequence == watermark + 1 {
-            watermark += 1;
-        } else if record.sequence > watermark {
+        if record.sequence > watermark + 1 {
             return Err(record.sequence);
         }
+        watermark = watermark.max(record.through);
     }
     Ok(watermark)
 }

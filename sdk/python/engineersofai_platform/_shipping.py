@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 # The contract allows 4 MiB a call; smaller ones keep each answer quick.
 BATCH_BYTES = 2 * 1024 * 1024
-_HEAD = re.compile(rb'\{"s":(\d+),"k":"(\w+)"')
+# The store takes no longer record.
+LONGEST_LINE_BYTES = 4 * 1024 * 1024
+# A jump in the numbers past this is a damaged number, not lost records: no process logs so many.
+LARGEST_GAP = 1 << 32
+_HEAD = re.compile(rb'\{"s":([1-9]\d{0,18}),"k":"(\w+)"')
 _SEGMENT = re.compile(r"\d{8}\.ndjson")
 
 
@@ -36,6 +40,8 @@ class Shipment:
         self.watermark = self._kept_watermark()
         self._segment = 1
         self._offset = 0
+        self._reached = 0
+        self._told: set[tuple[str, int]] = set()
         self._batch_bytes = BATCH_BYTES
         self._conflicts = 0
 
@@ -71,10 +77,7 @@ class Shipment:
             end = content.rfind(b"\n") + 1
             if end:
                 lines = []
-                for line in content[:end].splitlines():
-                    parsed = _parse(line)
-                    if parsed is not None and parsed[0] > self.watermark:
-                        lines.append((parsed[0], parsed[1], line))
+                lines = self._sift(path, content[:end], self._offset)
                 self._offset += end
                 if lines:
                     return lines
@@ -84,20 +87,62 @@ class Shipment:
                 return []
             self._segment, self._offset = later[0], 0
 
+    def _sift(self, path: str, content: bytes, offset: int) -> list[tuple[int, str, bytes]]:
+        """The lines that the store takes or answers, in order and without a gap: what it can never take
+        would hold up every good line behind it for ever (docs/reference/journal.md)."""
+        numbered = []
+        for line in content.split(b"\n"):
+            if line.strip():
+                numbered.append((offset, line, parse(line)))
+            offset += len(line) + 1
+        lines: list[tuple[int, str, bytes]] = []
+        reached = max(self.watermark, self._reached)
+        for at, (place, line, parsed) in enumerate(numbered):
+            if parsed is None:
+                self._tell(path, place, f"it has no sequence: {line[:60]!r}")
+                continue
+            sequence, kind = parsed
+            if sequence <= reached:
+                continue
+            if sequence > reached + 1:
+                # A number that the lines behind it do not go on from is itself what is damaged.
+                later = next((after[0] for _, _, after in numbered[at + 1 :] if after is not None), None)
+                if sequence - reached > LARGEST_GAP or (later is not None and later <= sequence):
+                    self._tell(path, place, f"sequence {sequence} comes after {reached}")
+                    continue
+                why = f"records {reached + 1} to {sequence - 1} are not in the journal"
+                lines.append((sequence - 1, "lost", _lost(reached + 1, sequence - 1, why)))
+            if len(line) > LONGEST_LINE_BYTES:
+                why = f"the record has {len(line)} bytes, at most {LONGEST_LINE_BYTES}; log it in parts"
+                kind, line = "lost", _lost(sequence, sequence, why)
+            lines.append((sequence, kind, line))
+            reached = sequence
+        self._reached = reached
+        return lines
+
+    def _tell(self, path: str, place: int, why: str) -> None:
+        """Once for each line, however often it is read again."""
+        if (path, place) not in self._told:
+            self._told.add((path, place))
+            self.refused += 1
+            say(f"run {self.run}: the line at byte {place} of {path} was not recorded: {why}")
+
     def _rewind(self) -> None:
         segments = self.segments()
-        self._segment, self._offset = (segments[0] if segments else 1), 0
+        self._segment, self._offset, self._reached = (segments[0] if segments else 1), 0, 0
 
     def step(self, client: Client) -> bool:
         """Sends one batch; False: nothing was left. Raises Unreachable or Refused."""
-        place = (self._segment, self._offset)
+        place = (self._segment, self._offset, self._reached)
         lines = self._read()
         if not lines:
             return False
         try:
-            for _, kind, line in lines:
+            for at, (sequence, kind, line) in enumerate(lines):
                 if kind in ("artifact", "model"):
-                    self._upload(client, line)
+                    why = self._upload(client, line)
+                    if why is not None:
+                        lines[at] = (sequence, "lost", _lost(sequence, sequence, why))
             body = b"\n".join(line for _, _, line in lines) + b"\n"
             answer = client.expect(
                 "POST",
@@ -107,7 +152,7 @@ class Shipment:
             )
             self._taken(client, lines, answer)
         except Refused as refusal:
-            self._segment, self._offset = place
+            self._segment, self._offset, self._reached = place
             if refusal.status == 409:
                 return self._after_conflict(refusal)
             if refusal.status == 413 and self._batch_bytes > 64 * 1024:
@@ -115,7 +160,7 @@ class Shipment:
                 return True
             raise
         except Exception:
-            self._segment, self._offset = place
+            self._segment, self._offset, self._reached = place
             raise
         self._conflicts = 0
         return True
@@ -133,10 +178,9 @@ class Shipment:
         self._rewind()
         return True
 
-    def _upload(self, client: Client, line: bytes) -> None:
-        record = json.loads(line)
-        files = record.get("files") if record.get("k") == "model" else [record]
-        for entry in files or []:
+    def _upload(self, client: Client, line: bytes) -> Optional[str]:
+        """Sends the bytes that a record refers to; what is wrong with those that are never taken."""
+        for entry in _files(line):
             address = entry.get("sha256")
             if not isinstance(address, str) or not re.fullmatch(r"[0-9a-f]{64}", address):
                 continue
@@ -150,10 +194,11 @@ class Shipment:
             except Refused as refusal:
                 if refusal.status in (401, 403):
                     raise
-                # The record says what was lost, and must not block those behind it.
-                say(f"run {self.run}: the bytes of {entry.get('path')!r} were refused ({refusal.message})")
+                # A record of what is lost stands in its place, and must not block those behind it.
+                return f"the bytes of {entry.get('path')!r} were refused: {refusal.message}"
             except FileNotFoundError:
                 say(f"run {self.run}: the bytes of {entry.get('path')!r} are no longer in the spool")
+        return None
 
     def _taken(self, client: Client, lines: list[tuple[int, str, bytes]], answer: dict[str, Any]) -> None:
         watermark = answer.get("watermark")
@@ -190,8 +235,9 @@ class Shipment:
 
     def _version_of(self, client: Client, sequence: int, line: bytes) -> Optional[dict[str, Any]]:
         """Asks for the version when the answer that carried it was lost on its way."""
-        record = json.loads(line)
-        identity = record.get("manifest", {}).get("id")
+        record = _record(line)
+        manifest = record.get("manifest")
+        identity = manifest.get("id") if isinstance(manifest, dict) else None
         try:
             view = client.expect("GET", f"/v1/models/{quoted(str(record.get('name')))}")
         except Refused:
@@ -212,8 +258,7 @@ class Shipment:
         """Deletes what is delivered: files these lines referred to, and segments behind the place."""
         for sequence, kind, line in lines:
             if kind in ("artifact", "model") and sequence <= self.watermark:
-                record = json.loads(line)
-                for entry in record.get("files") if kind == "model" else [record]:
+                for entry in _files(line):
                     # Safe even when a later record names the same bytes: the store has them now.
                     _delete(os.path.join(os.path.dirname(self.folder), "files", str(entry.get("sha256"))))
         for number in self.segments():
@@ -233,15 +278,37 @@ class Shipment:
                 break
 
 
-def _parse(line: bytes) -> Optional[tuple[int, str]]:
+def parse(line: bytes) -> Optional[tuple[int, str]]:
+    """Sequence and kind; none where there is no sequence that the store could answer."""
     head = _HEAD.match(line)
     if head:
         return int(head.group(1)), head.group(2).decode()
+    record = _record(line)
+    sequence = record.get("s")
+    if isinstance(sequence, int) and not isinstance(sequence, bool) and sequence > 0:
+        return sequence, str(record.get("k"))
+    return None
+
+
+def _record(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line)
-        return int(record["s"]), str(record["k"])
-    except (ValueError, KeyError, TypeError):
-        return None
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _files(line: bytes) -> list[dict[str, Any]]:
+    """What a record says of the bytes it refers to."""
+    record = _record(line)
+    files = record.get("files") if record.get("k") == "model" else [record]
+    return [entry for entry in files if isinstance(entry, dict)] if isinstance(files, list) else []
+
+
+def _lost(first: int, through: int, why: str) -> bytes:
+    """The record that stands for those from `first` to `through`."""
+    record = {"s": first, "through": through, "k": "lost", "why": why}
+    return json.dumps(record, separators=(",", ":")).encode()
 
 
 def _delete(path: str) -> None:

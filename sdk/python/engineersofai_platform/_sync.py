@@ -10,7 +10,7 @@ from . import _settings
 from ._errors import say
 from ._http import Client, Refused, Unreachable
 from ._journal import segment_name
-from ._shipping import Shipment
+from ._shipping import Shipment, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,9 +129,8 @@ def _unclosed(folder: str, segments: list[int]) -> Optional[int]:
             for line in file:
                 if not line.endswith(b"\n"):
                     break
-                record = json.loads(line)
-                last = int(record.get("s", last))
-                kind = record.get("k")
+                # One that cannot be read is the sender's to tell of.
+                last, kind = parse(line) or (last, None)
                 opened = opened or kind == "open"
                 closed = closed or kind == "close"
     if segments[0] != 1:

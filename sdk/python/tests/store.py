@@ -96,6 +96,11 @@ class Store:
                         return self.answer(500, {"code": "internal", "message": "out of luck"})
                     assert len(body) <= 4 * 1024 * 1024 and body.endswith(b"\n")
                     lines = [json.loads(line, parse_constant=_no_constant) for line in body.splitlines()]
+                    lines = [
+                        {**record, "s": sequence}
+                        for record in lines
+                        for sequence in range(record["s"], record.get("through", record["s"]) + 1)
+                    ]
                     taken = store.writers.setdefault((run, writer), [])
                     if lines[0]["s"] > len(taken) + 1:
                         message = f"first sequence is {lines[0]['s']}, the watermark is {len(taken)}"
@@ -122,6 +127,8 @@ class Store:
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def take(self, run, record):
+        if record["k"] == "lost":
+            return [{"sequence": record["s"], "error": record["why"]}]
         if record["k"] not in KINDS:
             return [{"sequence": record["s"], "error": f"unknown kind {record['k']!r}"}]
         if record["k"] != "model":

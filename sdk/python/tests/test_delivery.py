@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -382,3 +383,34 @@ def test_a_million_points_pass_in_bounded_memory(script, store, online):
     )
     assert len(numbers(store)) == 1_000_000
     assert int(out) < 100, "MiB"
+
+
+def test_what_can_never_be_sent_is_told_of_and_everything_behind_it_arrives(script, store):
+    run = script.spool / ("local-" + "0" * 26)
+    journal, files = run / "w-0123456789abcdef" / "00000001.ndjson", run / "files"
+    journal.parent.mkdir(parents=True)
+    files.mkdir()
+    damaged, good = "a" * 64, hashlib.sha256(b"good").hexdigest()
+    (files / damaged).write_bytes(b"other bytes")
+    (files / good).write_bytes(b"good")
+    artifact = '{{"s":{},"k":"artifact","path":"{}","sha256":"{}","size_bytes":1}}'
+    lines = [
+        '{"s":1,"k":"open","name":"n","tags":{},"parent":null,"started_us":1,"context":{}}',
+        "garbage",
+        '{"k":"tags","tags":{}}',
+        artifact.format(2, "damaged", damaged),
+        artifact.format(3, "good", good),
+        "\0\0\0damaged",
+        '{"s":5,"k":"tags","tags":{"a":"b"}}',
+        '{"s":900,"k":"tags","tags":{"never":"b"}}',
+        '{"s":6,"k":"close","status":"finished","error":null,"ended_us":2}',
+    ]
+    journal.write_text("\n".join(lines) + "\n")
+    result = script.sync(store)
+    assert result.returncode == 1, result.stderr
+    kinds = [record["k"] for record in store.records()]
+    assert kinds == ["open", "lost", "artifact", "lost", "tags", "close"]
+    assert [record["s"] for record in store.records()] == [1, 2, 3, 4, 5, 6]
+    assert good in store.blobs and damaged not in store.blobs
+    for told in ("no sequence: b'garbage'", "'damaged' were refused", "records 4 to 4", "sequence 900"):
+        assert result.stderr.count(told) == 1, (told, result.stderr)

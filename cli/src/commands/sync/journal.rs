@@ -2,6 +2,7 @@
 //! still lives. Knows no server. The same rules as the SDK's own sender, so that either may take over.
 
 use crate::failure::{Failure, on_path};
+use agent::journal::{lost, sequence_of, sift};
 use platform_proto::http::{JournalAnswer, RecordResult};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
@@ -28,6 +29,17 @@ pub struct Writer {
 struct Place {
     segment: u64,
     offset: u64,
+    /// Highest sequence read, or the watermark where it is above.
+    sequence: u64,
+}
+
+/// Lines that follow each other, and what among them can never be sent.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// To send.
+    pub records: Vec<Record>,
+    /// File, line in it, and what is wrong with that.
+    pub skipped: Vec<String>,
 }
 
 /// One whole line.
@@ -42,13 +54,18 @@ pub struct Record {
 
 impl Record {
     fn parse(line: &[u8]) -> Option<Record> {
-        let value: serde_json::Value = serde_json::from_slice(line).ok()?;
-        let sequence = value.get("s")?.as_u64()?;
         Some(Record {
-            sequence,
+            sequence: sequence_of(line)?,
             line: line.to_vec(),
-            value,
+            // What cannot be read behind the sequence refers to nothing here; the store answers it.
+            value: serde_json::from_slice(line).unwrap_or_default(),
         })
+    }
+
+    /// The store never takes the bytes it refers to: what stands for it says so.
+    pub fn lose(&mut self, why: &str) {
+        self.line = lost(self.sequence, self.sequence, why).into_bytes();
+        self.value = serde_json::Value::Null;
     }
 
     fn kind(&self) -> &str {
@@ -200,16 +217,17 @@ impl Writer {
         let mut count = 0;
         loop {
             let batch = copy.batch(4 << 20)?;
-            if batch.is_empty() {
+            if batch.records.is_empty() {
                 return Ok(count);
             }
-            count += batch.len() as u64;
+            count += batch.records.len() as u64;
         }
     }
 
     /// The next whole lines above the watermark; none when nothing is left. A torn last line is not a
     /// record yet.
-    pub fn batch(&mut self, most_bytes: usize) -> Result<Vec<Record>, Failure> {
+    pub fn batch(&mut self, most_bytes: usize) -> Result<Batch, Failure> {
+        let mut batch = Batch::default();
         loop {
             let segments = self.segments();
             let Some(number) = segments
@@ -217,13 +235,11 @@ impl Writer {
                 .copied()
                 .find(|number| *number >= self.place.segment)
             else {
-                return Ok(Vec::new());
+                return Ok(batch);
             };
             if number != self.place.segment {
-                self.place = Place {
-                    segment: number,
-                    offset: 0,
-                };
+                self.place.segment = number;
+                self.place.offset = 0;
             }
             let path = self.segment(number);
             let lines = whole_lines(&path, self.place.offset, most_bytes)
@@ -231,23 +247,36 @@ impl Writer {
             if lines.is_empty() {
                 match segments.iter().copied().find(|later| *later > number) {
                     Some(later) => {
-                        self.place = Place {
-                            segment: later,
-                            offset: 0,
-                        }
+                        self.place.segment = later;
+                        self.place.offset = 0;
                     }
-                    None => return Ok(Vec::new()),
+                    None => return Ok(batch),
                 }
                 continue;
             }
+            let sifted = sift(&lines, self.place.sequence.max(self.watermark));
+            if !sifted.skipped.is_empty() {
+                let before =
+                    lines_before(&path, self.place.offset).map_err(on_path("read", &path))?;
+                // Where a record stands for it the store's answer tells of it.
+                let untold = sifted
+                    .skipped
+                    .iter()
+                    .filter(|skipped| skipped.sequence.is_none());
+                batch.skipped.extend(untold.map(|skipped| {
+                    let line = before + skipped.line + 1;
+                    format!("line {line} of {}: {}", path.display(), skipped.why)
+                }));
+            }
             self.place.offset += lines.len() as u64;
-            let records: Vec<Record> = lines
+            self.place.sequence = sifted.last_sequence;
+            batch.records = sifted
+                .lines
                 .split(|byte| *byte == b'\n')
                 .filter_map(Record::parse)
-                .filter(|record| record.sequence > self.watermark)
                 .collect();
-            if !records.is_empty() {
-                return Ok(records);
+            if !batch.records.is_empty() {
+                return Ok(batch);
             }
         }
     }
@@ -402,6 +431,13 @@ fn whole_lines(path: &Path, offset: u64, most_bytes: usize) -> std::io::Result<V
     }
 }
 
+/// How many lines there are before an offset.
+fn lines_before(path: &Path, offset: u64) -> std::io::Result<usize> {
+    let mut before = Vec::new();
+    File::open(path)?.take(offset).read_to_end(&mut before)?;
+    Ok(before.iter().filter(|byte| **byte == b'\n').count())
+}
+
 fn append_results(path: &Path, results: &[RecordResult]) -> std::io::Result<()> {
     let mut lines = String::new();
     for result in results {
@@ -434,8 +470,8 @@ mod tests {
         spool
     }
 
-    fn sequences(batch: &[Record]) -> Vec<u64> {
-        batch.iter().map(|record| record.sequence).collect()
+    fn sequences(batch: &Batch) -> Vec<u64> {
+        batch.records.iter().map(|record| record.sequence).collect()
     }
 
     #[test]
@@ -448,7 +484,7 @@ mod tests {
         assert!(writer.end_if_dead());
         let batch = writer.batch(1 << 20).unwrap();
         assert_eq!(sequences(&batch), [1, 2, 3]);
-        assert_eq!(batch[2].kind(), "close");
+        assert_eq!(batch.records[2].kind(), "close");
         assert!(writer.folder.join("closed").exists());
     }
 
@@ -477,7 +513,7 @@ mod tests {
         let first = writer.batch(1 << 20).unwrap();
         writer
             .taken(
-                &first,
+                &first.records,
                 &JournalAnswer {
                     watermark: 2,
                     results: Vec::new(),
@@ -489,7 +525,7 @@ mod tests {
         assert_eq!(sequences(&second), [3]);
         writer
             .taken(
-                &second,
+                &second.records,
                 &JournalAnswer {
                     watermark: 3,
                     results: Vec::new(),
@@ -509,7 +545,7 @@ mod tests {
             .collect();
         let spool = spool(&[&lines]);
         let mut writer = writers(spool.path()).unwrap().remove(0);
-        assert_eq!(writer.batch(1 << 20).unwrap().len(), 4);
+        assert_eq!(writer.batch(1 << 20).unwrap().records.len(), 4);
         writer.start_after(2);
         assert_eq!(sequences(&writer.batch(1 << 20).unwrap()), [3, 4]);
         writer.start_after(0);
@@ -518,6 +554,27 @@ mod tests {
             [1],
             "a batch holds whole lines, at least one"
         );
+    }
+
+    #[test]
+    fn a_line_that_can_never_be_sent_is_told_of_and_those_behind_it_are_sent() {
+        let tags = |s: u64| format!("{{\"s\":{s},\"k\":\"tags\",\"tags\":{{}}}}\n");
+        let spool = spool(&[
+            &format!("{}garbage\n", tags(1)),
+            &[tags(3), "nothing\n".to_owned(), tags(4)].concat(),
+        ]);
+        let mut writer = writers(spool.path()).unwrap().remove(0);
+        assert_eq!(writer.unsent().unwrap(), 4);
+        let first = writer.batch(1 << 20).unwrap();
+        assert_eq!(sequences(&first), [1]);
+        assert!(
+            first.skipped[0].starts_with("line 2 of ") && first.skipped[0].contains("garbage"),
+            "{first:?}"
+        );
+        let second = writer.batch(1 << 20).unwrap();
+        assert_eq!(sequences(&second), [2, 3, 4]);
+        assert_eq!(second.records[0].kind(), "lost");
+        assert_eq!(second.skipped.len(), 1);
     }
 
     #[test]

@@ -94,6 +94,36 @@ async fn lines_sent_again_are_skipped_and_a_half_new_call_takes_its_new_half() {
 }
 
 #[tokio::test]
+async fn records_that_a_sender_lost_are_answered_as_such_and_leave_no_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let tracking = Tracking::open(folder.path()).await.unwrap();
+    let lost = |first, through| {
+        format!("{{\"s\":{first},\"through\":{through},\"k\":\"lost\",\"why\":\"the disk\"}}\n")
+    };
+    let lines = [
+        points_line(1, "a", 0, 1),
+        lost(2, 9),
+        points_line(10, "a", 1, 1),
+    ]
+    .concat();
+    let (watermark, results) = append(&tracking, "w-1", &lines).await.unwrap();
+    assert_eq!(watermark, 10);
+    assert_eq!(results, [r#"{"error":"the disk","sequence":2}"#]);
+    // A sender that knew less of the store than it holds loses nothing of that.
+    let lines = lost(5, 11) + &points_line(12, "a", 2, 1);
+    let (watermark, results) = append(&tracking, "w-1", &lines).await.unwrap();
+    assert_eq!(watermark, 12);
+    assert_eq!(results, [r#"{"error":"the disk","sequence":11}"#]);
+    assert_eq!(append(&tracking, "w-1", &lost(1, 3)).await.unwrap().0, 12);
+    assert_eq!(steps(&tracking, "a").await, [0, 1, 2]);
+    // No other kind stands for more than itself, and none for more than there can be.
+    let other = "{\"s\":13,\"through\":99,\"k\":\"tags\",\"tags\":{}}\n";
+    assert_eq!(append(&tracking, "w-1", other).await.unwrap().0, 13);
+    let absurd = lost(14, u64::MAX);
+    assert_eq!(append(&tracking, "w-1", &absurd).await.unwrap().0, 14);
+}
+
+#[tokio::test]
 async fn a_gap_is_refused_whole_and_names_the_watermark() {
     let folder = tempfile::tempdir().unwrap();
     let tracking = Tracking::open(folder.path()).await.unwrap();
