@@ -18,6 +18,7 @@ pub mod sdk;
 mod session;
 mod supervisor;
 pub mod telemetry;
+mod vital;
 
 use blobs::BlobCache;
 use runtime::docker::DockerRuntime;
@@ -31,6 +32,7 @@ use supervisor::{Parts, Supervisor};
 use telemetry::DeviceSource;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use vital::vital;
 
 /// All that an agent is told at its start.
 #[derive(Debug, Clone)]
@@ -188,7 +190,10 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         error: io::Error::other(error),
     })?;
     let (relay, relay_queue) = mpsc::unbounded_channel();
-    let relaying = tokio::spawn(relay::run(transfer, relay_queue, events.clone()));
+    let relaying = tokio::spawn(vital(
+        "relay",
+        relay::run(transfer, relay_queue, events.clone()),
+    ));
     let client = session::connect(&config)?;
     let supervisor = Supervisor::open(Parts {
         config: Arc::clone(&config),
@@ -200,8 +205,10 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         runtime_events,
     })
     .await?;
-    let session = tokio::spawn(session::run(client, events, shutdown.clone()));
-    supervisor.run(event_queue, runtime_queue, shutdown).await;
+    let session = session::run(client, events, shutdown.clone());
+    let session = tokio::spawn(vital("session", session));
+    let supervising = supervisor.run(event_queue, runtime_queue, shutdown);
+    vital("supervisor", supervising).await;
     session.abort();
     relaying.abort();
     Ok(())

@@ -14,9 +14,11 @@ use crate::session::{Outbound, SessionEvent, convert};
 use crate::telemetry::{Sample, Telemetry};
 use crate::{AgentConfig, AgentError};
 use agent_core::{Action, Core, Key, MemberReport, Observation, State, StopCause};
+use futures::FutureExt as _;
 use platform_proto::agent as wire;
 use platform_proto::agent::agent_message::Message as Up;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -724,9 +726,16 @@ async fn prepare_one(
     events: &mpsc::UnboundedSender<Event>,
 ) {
     let key = attempt.key();
-    let outcome = runtime
-        .prepare(attempt, Progress::new(key, progress.clone()))
-        .await;
+    let prepared = runtime.prepare(attempt, Progress::new(key, progress.clone()));
+    let outcome = AssertUnwindSafe(prepared)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| {
+            // One package must not end the agent each time that it is tried anew.
+            Err(LaunchFailure::node(
+                "the agent failed to prepare it by a defect of its own; its log says more",
+            ))
+        });
     let _ = events.send(Event::Prepared { key, outcome });
 }
 

@@ -96,10 +96,10 @@ type Changes = Option<EventStream<Vec<u8>>>;
 /// Runs until the supervisor drops its end.
 pub(crate) async fn run(
     transfer: Transfer,
-    mut commands: mpsc::UnboundedReceiver<RelayCommand>,
+    commands: mpsc::UnboundedReceiver<RelayCommand>,
     events: mpsc::UnboundedSender<Event>,
 ) {
-    let (watches, mut changes): (_, Changes) = match Inotify::init() {
+    let (watches, changes): (_, Changes) = match Inotify::init() {
         Ok(inotify) => (
             Some(inotify.watches()),
             inotify.into_event_stream(vec![0; 64 << 10]).ok(),
@@ -109,15 +109,14 @@ pub(crate) async fn run(
             (None, None)
         }
     };
-    let mut relay = Relay {
-        transfer,
-        events,
-        entries: BTreeMap::new(),
-        due: BTreeSet::new(),
-        passes: JoinSet::new(),
-        watches,
-        watched: HashMap::new(),
-    };
+    serve(Relay::new(transfer, events, watches), commands, changes).await;
+}
+
+async fn serve(
+    mut relay: Relay,
+    mut commands: mpsc::UnboundedReceiver<RelayCommand>,
+    mut changes: Changes,
+) {
     let mut batch = Vec::new();
     loop {
         relay.begin_passes();
@@ -148,13 +147,17 @@ pub(crate) async fn run(
                 }
                 remove(gone);
             }
-            Some(passed) = relay.passes.join_next() => {
-                if let Ok(passed) = passed {
+            Some(passed) = relay.passes.join_next() => match passed {
+                Ok(passed) => {
                     let mut gone = Vec::new();
                     relay.passed(passed, &mut gone);
                     remove(gone);
                 }
-            }
+                // A pass that is not counted as ended would hold its attempt back for ever.
+                Err(error) => if let Ok(panic) = error.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            },
             change = change => match change {
                 Some(Ok(event)) => relay.changed(&event.wd, event.mask, event.name.as_deref()),
                 Some(Err(error)) => tracing::warn!(%error, "inotify"),
@@ -183,6 +186,22 @@ fn remove(folders: Vec<PathBuf>) {
 }
 
 impl Relay {
+    fn new(
+        transfer: Transfer,
+        events: mpsc::UnboundedSender<Event>,
+        watches: Option<Watches>,
+    ) -> Self {
+        Self {
+            transfer,
+            events,
+            entries: BTreeMap::new(),
+            due: BTreeSet::new(),
+            passes: JoinSet::new(),
+            watches,
+            watched: HashMap::new(),
+        }
+    }
+
     fn take(&mut self, command: RelayCommand, gone: &mut Vec<PathBuf>) {
         match command {
             RelayCommand::Watch(attempt) => {
@@ -512,4 +531,16 @@ fn hash_log(folder: &Path) -> io::Result<(PathBuf, String, u64)> {
     }
     let name = if kept.is_some() { "log.kept" } else { "log" };
     Ok((folder.join(name), hex(&hasher.finalize()), size))
+}
+
+/// The relay's loop with a pass that panics, for the test of what becomes of the process.
+#[cfg(test)]
+pub(crate) async fn panics_in_a_pass() {
+    let folder = std::env::temp_dir();
+    let config = crate::AgentConfig::new("http://127.0.0.1:1", "t", "n", folder).unwrap();
+    let (events, _heard) = mpsc::unbounded_channel();
+    let (_commands, waiting) = mpsc::unbounded_channel();
+    let mut relay = Relay::new(Transfer::new(&config).unwrap(), events, None);
+    relay.passes.spawn(async { panic!("a defect") });
+    serve(relay, waiting, None).await;
 }

@@ -12,6 +12,7 @@ pub use environment::Environments;
 
 use super::{Attempt, LaunchFailure, NodeContext, Progress, Runtime};
 use crate::launcher::StartRequest;
+use crate::vital::vital;
 use agent_core::{Assignment, Key, Observation, Signal};
 use connection::{Command, Connection};
 use control_group::ControlGroups;
@@ -89,7 +90,7 @@ impl ProcessRuntime {
             control_groups.clone(),
             Arc::clone(&live),
         );
-        tokio::spawn(connection.run(receiver));
+        tokio::spawn(vital("launcher's connection", connection.run(receiver)));
         let mut passed_on: BTreeMap<String, String> = PASSED_ON
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
