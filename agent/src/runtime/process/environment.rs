@@ -4,12 +4,15 @@
 //! marker file says that one is complete; without it the folder is rubbish of an interrupted build.
 
 use crate::blobs::hex;
+use crate::launcher::{read_exit, replace};
 use crate::package::storage_failure;
 use crate::runtime::{Attempt, LaunchFailure, Progress};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +21,11 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 const MARKER: &str = "complete";
+/// In an attempt's folder: the environment that it lives in. It stands until the attempt has ended, also
+/// when the agent that wrote it is long gone.
+const HELD: &str = "environment";
+/// An environment on its way out, beside those that are there.
+const EVICTED: &str = "evicted-";
 /// Largest requirements file that makes sense; a model or an archive given by mistake is larger.
 const REQUIREMENTS_LIMIT_BYTES: u64 = 1 << 20;
 /// How much of the installer's output goes into the message.
@@ -46,6 +54,8 @@ pub struct Environments {
     python: OnceCell<Python>,
     installer: OnceCell<Option<PathBuf>>,
     gates: Mutex<HashMap<String, Gate>>,
+    /// Held while one is taken into use and while some are chosen to go: never both at once.
+    choosing: Mutex<()>,
 }
 
 impl Environments {
@@ -53,6 +63,12 @@ impl Environments {
     pub fn open(folder: PathBuf, interpreter: PathBuf, limit: usize) -> io::Result<Self> {
         let programs = folder.join("programs");
         fs::create_dir_all(&programs)?;
+        // What an agent before us had no time to remove.
+        for entry in fs::read_dir(&folder)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(EVICTED) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
         if let Some(path) = find_program(&interpreter) {
             let link = programs.join("python");
             let _ = fs::remove_file(&link);
@@ -66,6 +82,7 @@ impl Environments {
             python: OnceCell::new(),
             installer: OnceCell::new(),
             gates: Mutex::new(HashMap::new()),
+            choosing: Mutex::new(()),
         })
     }
 
@@ -99,7 +116,7 @@ impl Environments {
         }
         let key = hex(&hasher.finalize());
         let environment = self.folder.join(&key[..32]);
-        if touch(&environment) {
+        if self.take(&environment, attempt)? {
             return Ok(Some(environment));
         }
         let gate = {
@@ -113,7 +130,7 @@ impl Environments {
                 gate.lock().await
             }
         };
-        if touch(&environment) {
+        if self.take(&environment, attempt)? {
             return Ok(Some(environment));
         }
         progress.report("installing requirements");
@@ -128,8 +145,17 @@ impl Environments {
         }
         drop(gates);
         built?;
-        self.evict(&environment);
-        Ok(Some(environment))
+        // Held before anything is chosen to go, so that this one is not.
+        let taken = self.take(&environment, attempt)?;
+        self.evict(&attempt.folder);
+        if taken {
+            Ok(Some(environment))
+        } else {
+            Err(LaunchFailure::node(format!(
+                "the environment {} was removed while it was built",
+                environment.display()
+            )))
+        }
     }
 
     async fn python(&self) -> Result<&Python, LaunchFailure> {
@@ -251,48 +277,95 @@ impl Environments {
             .map_err(|error| storage_failure(environment, &error))
     }
 
-    /// Removes the least recently used environments past the limit. One used within a day stays: a run
-    /// may live in it.
-    fn evict(&self, newest: &Path) {
-        let Ok(entries) = fs::read_dir(&self.folder) else {
-            return;
+    /// Whether it is complete; then the attempt holds it from now on, and it counts as used.
+    fn take(&self, environment: &Path, attempt: &Attempt) -> Result<bool, LaunchFailure> {
+        let _choosing = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
+        let marker = OpenOptions::new()
+            .write(true)
+            .open(environment.join(MARKER));
+        let Ok(marker) = marker else {
+            return Ok(false);
         };
-        let mut kept: Vec<(SystemTime, PathBuf)> = entries
-            .flatten()
-            .filter_map(|entry| {
-                let used = fs::metadata(entry.path().join(MARKER))
-                    .ok()?
-                    .modified()
-                    .ok()?;
-                Some((used, entry.path()))
-            })
-            .filter(|(_, path)| path != newest)
-            .collect();
-        kept.sort();
-        let surplus = (kept.len() + 1).saturating_sub(self.limit);
-        for (used, path) in kept.into_iter().take(surplus) {
-            let day = std::time::Duration::from_secs(24 * 3600);
-            if used.elapsed().is_ok_and(|age| age > day) {
-                // The marker first: half an environment must not look whole.
-                let _ = fs::remove_file(path.join(MARKER));
-                let _ = fs::remove_dir_all(path);
+        let _ = marker.set_modified(SystemTime::now());
+        replace(
+            &attempt.folder,
+            HELD,
+            environment.as_os_str().as_encoded_bytes(),
+        )
+        .map_err(|error| storage_failure(&attempt.folder, &error))?;
+        Ok(true)
+    }
+
+    /// Removes the least recently used environments past the limit. One that a live attempt holds stays,
+    /// however long ago it was taken into use; so does one used within a day, which is likely to be
+    /// wanted again.
+    fn evict(&self, attempt: &Path) {
+        let mut evicted = Vec::new();
+        {
+            let _choosing = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
+            let Ok(entries) = fs::read_dir(&self.folder) else {
+                return;
+            };
+            let mut kept: Vec<(SystemTime, PathBuf)> = entries
+                .flatten()
+                .filter_map(|entry| {
+                    let used = fs::metadata(entry.path().join(MARKER))
+                        .ok()?
+                        .modified()
+                        .ok()?;
+                    Some((used, entry.path()))
+                })
+                .collect();
+            kept.sort();
+            let surplus = kept.len().saturating_sub(self.limit);
+            // Who cannot tell what is held removes nothing.
+            let held = match attempt.parent().map(held) {
+                Some(Ok(held)) if surplus > 0 => held,
+                _ => return,
+            };
+            for (used, path) in kept.into_iter().take(surplus) {
+                let day = std::time::Duration::from_secs(24 * 3600);
+                let old = used.elapsed().is_ok_and(|age| age > day);
+                if old && !held.contains(&path) {
+                    // The marker first: half an environment must not look whole. Out of the way, so
+                    // that one built anew meanwhile is not what is removed.
+                    let _ = fs::remove_file(path.join(MARKER));
+                    let name = path.file_name().unwrap_or_default().to_string_lossy();
+                    let away = path.with_file_name(format!("{EVICTED}{name}"));
+                    if fs::rename(&path, &away).is_ok() {
+                        evicted.push(away);
+                    }
+                }
             }
+        }
+        for path in evicted {
+            let _ = fs::remove_dir_all(path);
         }
     }
 }
 
-/// Whether it is complete; says that it was used.
-fn touch(environment: &Path) -> bool {
-    match OpenOptions::new()
-        .write(true)
-        .open(environment.join(MARKER))
-    {
-        Ok(marker) => {
-            let _ = marker.set_modified(SystemTime::now());
-            true
+/// The environments that attempts in this folder hold: those whose end is not on the disk.
+fn held(attempts: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let mut held = BTreeSet::new();
+    for entry in fs::read_dir(attempts)? {
+        let folder = entry?.path();
+        if read_exit(&folder).is_some() {
+            continue;
         }
-        Err(_) => false,
+        match fs::read(folder.join(HELD)) {
+            Ok(path) => {
+                held.insert(PathBuf::from(OsString::from_vec(path)));
+            }
+            // It needs none, or its folder is going just now.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(held)
 }
 
 fn find_program(program: &Path) -> Option<PathBuf> {
@@ -417,4 +490,95 @@ fn tail(output: &mut File, start: u64) -> String {
     let _ = output.take(TAIL_BYTES).read_to_end(&mut text);
     let _ = output.flush();
     String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_core::{Assignment, Intent, Key, Workload};
+    use std::time::Duration;
+
+    struct Place {
+        folder: tempfile::TempDir,
+        environments: Environments,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let environments = opened(folder.path());
+            Self {
+                folder,
+                environments,
+            }
+        }
+
+        /// An attempt with requirements of its own.
+        fn attempt(&self, run: u64, requirements: &str) -> Attempt {
+            let folder = self.folder.path().join(format!("attempts/run-{run}-1-0"));
+            fs::create_dir_all(folder.join("work")).unwrap();
+            fs::write(folder.join("work/requirements.txt"), requirements).unwrap();
+            let key = Key {
+                run,
+                attempt: 1,
+                member: 0,
+            };
+            let workload = Workload {
+                requirements_path: "requirements.txt".to_owned(),
+                ..Workload::default()
+            };
+            let assignment = Assignment {
+                key,
+                epoch: 1,
+                intent: Intent::Run,
+                stop_reason: String::new(),
+                grace_ms: 0,
+                workload,
+                devices: Vec::new(),
+                member_count: 1,
+                member_nodes: Vec::new(),
+                fence: false,
+                cpu_milli: 0,
+                memory_mib: 0,
+            };
+            Attempt { assignment, folder }
+        }
+
+        async fn ensure(&self, attempt: &Attempt) -> PathBuf {
+            let (events, _heard) = tokio::sync::mpsc::unbounded_channel();
+            let progress = Progress::new(attempt.key(), events);
+            let built = self.environments.ensure(attempt, &progress).await;
+            built.unwrap().unwrap()
+        }
+    }
+
+    fn opened(folder: &Path) -> Environments {
+        Environments::open(folder.join("environments"), "python3".into(), 1).unwrap()
+    }
+
+    fn age(environment: &Path) {
+        let days = SystemTime::now() - Duration::from_secs(3 * 24 * 3600);
+        let marker = OpenOptions::new()
+            .write(true)
+            .open(environment.join(MARKER))
+            .unwrap();
+        marker.set_modified(days).unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_environment_stays_under_a_long_run_and_a_new_agent_and_goes_after_its_end() {
+        let mut place = Place::new();
+        let long = place.attempt(1, "# one\n");
+        let environment = place.ensure(&long).await;
+        age(&environment);
+        // The next agent knows no more than the disk.
+        place.environments = opened(place.folder.path());
+        let second = place.ensure(&place.attempt(2, "# two\n")).await;
+        assert!(environment.join(MARKER).exists());
+
+        fs::remove_dir_all(&long.folder).unwrap();
+        place.ensure(&place.attempt(3, "# three\n")).await;
+        assert!(!environment.exists(), "nobody holds it any more");
+        assert!(second.join(MARKER).exists(), "used within a day");
+    }
 }
