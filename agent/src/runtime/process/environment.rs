@@ -3,10 +3,13 @@
 //! The key is the content: requirements, what the command needs beside them, and the node's Python. A
 //! marker file says that one is complete; without it the folder is rubbish of an interrupted build.
 
+use super::leftovers;
 use crate::blobs::hex;
 use crate::launcher::{read_exit, replace};
 use crate::package::storage_failure;
 use crate::runtime::{Attempt, LaunchFailure, Progress};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -16,7 +19,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
@@ -24,6 +27,10 @@ const MARKER: &str = "complete";
 /// In an attempt's folder: the environment that it lives in. It stands until the attempt has ended, also
 /// when the agent that wrote it is long gone.
 const HELD: &str = "environment";
+/// Files of those locks that say who builds which environment.
+const LOCKS: &str = "locks";
+/// How often a lock that another process holds is asked for.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// An environment on its way out, beside those that are there.
 const EVICTED: &str = "evicted-";
 /// Largest requirements file that makes sense; a model or an archive given by mistake is larger.
@@ -63,6 +70,7 @@ impl Environments {
     pub fn open(folder: PathBuf, interpreter: PathBuf, limit: usize) -> io::Result<Self> {
         let programs = folder.join("programs");
         fs::create_dir_all(&programs)?;
+        fs::create_dir_all(folder.join(LOCKS))?;
         // What an agent before us had no time to remove.
         for entry in fs::read_dir(&folder)?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(EVICTED) {
@@ -130,6 +138,10 @@ impl Environments {
                 gate.lock().await
             }
         };
+        if self.take(&environment, attempt)? {
+            return Ok(Some(environment));
+        }
+        let _lock = lock(&self.folder.join(LOCKS).join(&key[..32]), progress).await?;
         if self.take(&environment, attempt)? {
             return Ok(Some(environment));
         }
@@ -214,6 +226,12 @@ impl Environments {
         extras: &[&str],
         attempt: &Attempt,
     ) -> Result<(), LaunchFailure> {
+        // The lock says that nobody else builds here: what still writes lost its agent.
+        let folder = environment.to_owned();
+        tokio::task::spawn_blocking(move || leftovers::kill_installers(&folder))
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(|error| storage_failure(environment, &error))?;
         match fs::remove_dir_all(environment) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(storage_failure(environment, &error));
@@ -248,6 +266,9 @@ impl Environments {
             ]);
         }
         create.arg(environment);
+        for installer in [&mut create, &mut install] {
+            installer.env(leftovers::INSTALLS_INTO, environment);
+        }
         if let Err(tail) = run(create, &attempt.work(), &log).await? {
             return Err(LaunchFailure::node(format!(
                 "cannot make a virtual environment with {}: {tail}",
@@ -324,7 +345,7 @@ impl Environments {
                 _ => return,
             };
             for (used, path) in kept.into_iter().take(surplus) {
-                let day = std::time::Duration::from_secs(24 * 3600);
+                let day = Duration::from_secs(24 * 3600);
                 let old = used.elapsed().is_ok_and(|age| age > day);
                 if old && !held.contains(&path) {
                     // The marker first: half an environment must not look whole. Out of the way, so
@@ -341,6 +362,29 @@ impl Environments {
         for path in evicted {
             let _ = fs::remove_dir_all(path);
         }
+    }
+}
+
+/// The right to build one environment, of one process at a time: two `platform run --dev` share a cache.
+/// It ends with the process that holds it; an installer does not inherit it.
+async fn lock(path: &Path, progress: &Progress) -> Result<File, LaunchFailure> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|error| storage_failure(path, &error))?;
+    let mut told = false;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(storage_failure(path, &error.into())),
+        }
+        if !std::mem::replace(&mut told, true) {
+            progress.report("waiting for another run to install the same requirements");
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 
@@ -496,7 +540,6 @@ fn tail(output: &mut File, start: u64) -> String {
 mod tests {
     use super::*;
     use agent_core::{Assignment, Intent, Key, Workload};
-    use std::time::Duration;
 
     struct Place {
         folder: tempfile::TempDir,
@@ -580,5 +623,64 @@ mod tests {
         place.ensure(&place.attempt(3, "# three\n")).await;
         assert!(!environment.exists(), "nobody holds it any more");
         assert!(second.join(MARKER).exists(), "used within a day");
+    }
+
+    /// What a killed agent leaves: an installer in a group of its own, and what that has started.
+    fn orphaned_installer(environment: &Path) -> std::process::Child {
+        use std::os::unix::process::CommandExt;
+        let mut installer = std::process::Command::new("sh");
+        installer
+            .args([
+                "-c",
+                "sh -c 'while :; do mkdir -p \"$PLATFORM_INSTALLS_INTO/torn\"; done'; :",
+            ])
+            .env(leftovers::INSTALLS_INTO, environment)
+            .process_group(0);
+        installer.spawn().unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_installer_that_outlived_its_agent_is_killed_before_its_environment_is_built_anew() {
+        let place = Place::new();
+        let environment = place.ensure(&place.attempt(1, "# one\n")).await;
+        // As an agent that was killed in the midst of it leaves it.
+        fs::remove_file(environment.join(MARKER)).unwrap();
+        let mut orphan = orphaned_installer(&environment);
+        let mut elsewhere = orphaned_installer(&place.folder.path().join("elsewhere"));
+        while !environment.join("torn").exists() {
+            tokio::task::yield_now().await;
+        }
+        place.ensure(&place.attempt(2, "# one\n")).await;
+        assert!(!environment.join("torn").exists());
+        assert!(!orphan.wait().unwrap().success());
+        assert!(elsewhere.try_wait().unwrap().is_none(), "another's goes on");
+        leftovers::kill_installers(&place.folder.path().join("elsewhere")).unwrap();
+        elsewhere.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn two_processes_do_not_build_one_environment_at_once() {
+        let place = Place::new();
+        let environment = place.ensure(&place.attempt(1, "# one\n")).await;
+        fs::remove_file(environment.join(MARKER)).unwrap();
+        let name = environment.file_name().unwrap();
+        let path = place.folder.path().join("environments/locks").join(name);
+        let other = File::open(&path).unwrap();
+        flock(&other, FlockOperation::LockExclusive).unwrap();
+        let attempt = place.attempt(2, "# one\n");
+        let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let progress = Progress::new(attempt.key(), events);
+        let build = place.environments.ensure(&attempt, &progress);
+        tokio::pin!(build);
+        let told = tokio::select! {
+            _ = &mut build => panic!("it did not wait"),
+            told = heard.recv() => told.unwrap(),
+        };
+        assert!(format!("{told:?}").contains("waiting for another run"));
+        // The other is done: what it built is taken as it is.
+        fs::write(environment.join(MARKER), b"").unwrap();
+        drop(other);
+        build.await.unwrap();
+        assert!(heard.try_recv().is_err(), "nothing was installed");
     }
 }

@@ -1,14 +1,41 @@
-//! Finds and kills processes of an attempt whose launcher has died.
+//! Finds and kills processes that outlived who started them: an attempt's, when its launcher has died,
+//! and an installer's, when its agent has.
 //!
 //! The kernel kills the launcher's own children with it, but not what those started. Process numbers are
-//! given out anew, so a number on disk proves nothing; the attempt's spool path in the environment does.
+//! given out anew, so a number on disk proves nothing; a variable in the process's environment does.
 
 use std::fs;
+use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The variable that names the folder an installer writes into.
+pub(super) const INSTALLS_INTO: &str = "PLATFORM_INSTALLS_INTO";
+/// How long killed processes may take to be gone: one in the midst of a write to a slow disk is not
+/// gone at once.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Kills every process whose environment names this attempt's spool; how many there were.
 pub(super) fn kill(spool: &Path) -> usize {
-    let mark = format!("PLATFORM_SPOOL={}", spool.display());
+    kill_marked(&format!("PLATFORM_SPOOL={}", spool.display()))
+}
+
+/// Kills every installer that still writes into this folder, and waits until none does.
+pub(super) fn kill_installers(folder: &Path) -> io::Result<()> {
+    let mark = format!("{INSTALLS_INTO}={}", folder.display());
+    let begun = Instant::now();
+    while kill_marked(&mark) > 0 {
+        if begun.elapsed() > GONE_WITHIN {
+            return Err(io::Error::other(
+                "an installer of an earlier agent still writes into it and cannot be killed",
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+fn kill_marked(mark: &str) -> usize {
     let Ok(processes) = fs::read_dir("/proc") else {
         return 0;
     };
