@@ -51,6 +51,9 @@ struct Shared {
 #[derive(Default)]
 struct Inner {
     sessions: HashMap<NodeName, Session>,
+    /// Id of the token that last opened a node's session; kept when that ends, for what the agent still
+    /// sends on its other connection.
+    opened_with: HashMap<NodeName, String>,
     seen: HashMap<NodeName, NodeSeen>,
     readers: HashMap<u64, Reader>,
     drained: HashSet<MemberKey>,
@@ -117,9 +120,10 @@ impl Hub {
         self.inner().sessions.remove(node);
     }
 
-    /// A new session of a node; an older one of the same node ends.
-    pub fn open(&self, node: &NodeName, outgoing: Outgoing) -> u64 {
+    /// A new session of a node, opened with the token of this id; an older one of the same node ends.
+    pub fn open(&self, node: &NodeName, token: &str, outgoing: Outgoing) -> u64 {
         let mut inner = self.inner();
+        inner.opened_with.insert(node.clone(), token.to_owned());
         inner.next += 1;
         let id = inner.next;
         inner
@@ -129,6 +133,12 @@ impl Hub {
         self.heard(node);
         self.tell();
         id
+    }
+
+    /// Whether this token opened the node's last session; none before the node has opened one here.
+    pub fn opened_with(&self, node: &NodeName, token: &str) -> Option<bool> {
+        let inner = self.inner();
+        inner.opened_with.get(node).map(|opened| opened == token)
     }
 
     /// A session has ended. Readers of its logs see their stream break.

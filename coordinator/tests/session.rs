@@ -354,6 +354,28 @@ async fn a_member_of_an_older_epoch_can_write_neither_report_nor_journal() {
         .unwrap()
         .into_inner();
     assert_eq!(taken.watermark, 1);
+    let reserved = AppendJournalRequest {
+        writer: "agent-1-7".to_owned(),
+        ..append(assignment.epoch)
+    };
+    let refused = agents
+        .append_journal(platform.signed(reserved))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "another member's");
+    let token = serde_json::json!({"user": "node-2", "tenant": "default", "role": "agent"});
+    let (_, created) = platform.admin("POST", "/v1/tokens", Some(token)).await;
+    let mut other = platform.signed(append(assignment.epoch));
+    let bearer = format!("Bearer {}", created["secret"].as_str().unwrap());
+    other
+        .metadata_mut()
+        .insert("authorization", MetadataValue::try_from(bearer).unwrap());
+    let refused = agents.append_journal(other).await.unwrap_err();
+    assert_eq!(
+        refused.code(),
+        Code::PermissionDenied,
+        "another node's token"
+    );
     let elsewhere = AppendJournalRequest {
         tracked_run: "run-999".to_owned(),
         ..append(assignment.epoch)

@@ -1,7 +1,7 @@
 //! The coordinator's side of the agent protocol.
 
 use super::App;
-use super::auth::{bearer, identify};
+use super::auth::{Identity, bearer, identify};
 use super::blobs::LARGEST_BLOB_BYTES;
 use super::tracking::platform_run;
 use crate::convert_agent::{description, key_from_proto, report};
@@ -35,7 +35,7 @@ impl Agents {
         Self { app }
     }
 
-    fn authenticate<T>(&self, request: &Request<T>) -> Result<(), Status> {
+    fn authenticate<T>(&self, request: &Request<T>) -> Result<Identity, Status> {
         let secret = bearer(
             request
                 .metadata()
@@ -44,7 +44,7 @@ impl Agents {
         );
         let identity = secret.and_then(|secret| identify(&self.app, secret, crate::now_us()));
         match identity {
-            Some(identity) if identity.role == Role::Agent => Ok(()),
+            Some(identity) if identity.role == Role::Agent => Ok(identity),
             Some(_) => Err(Status::permission_denied(
                 "only an agent's token opens an agent's session",
             )),
@@ -66,7 +66,7 @@ impl AgentService for Agents {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        self.authenticate(&request)?;
+        let identity = self.authenticate(&request)?;
         let mut incoming = request.into_inner();
         let Some(AgentMessage {
             message: Some(agent_message::Message::Hello(hello)),
@@ -107,7 +107,7 @@ impl AgentService for Agents {
             )
             .await?;
         }
-        let id = app.hub.open(&node, outgoing);
+        let id = app.hub.open(&node, &identity.token, outgoing);
         let epoch = app.driver.read(|state| state.highest_epoch());
         app.hub.send(
             &node,
@@ -174,7 +174,7 @@ impl AgentService for Agents {
         &self,
         request: Request<AppendJournalRequest>,
     ) -> Result<Response<AppendJournalResponse>, Status> {
-        self.authenticate(&request)?;
+        let identity = self.authenticate(&request)?;
         let request = request.into_inner();
         let key = key_from_proto(
             request
@@ -190,18 +190,40 @@ impl AgentService for Agents {
                 request.tracked_run, key.run
             )));
         }
-        let user = self.app.driver.read(|state| {
+        // A workload's writers are its own to name; of the agents' names, a node has this member's alone.
+        let own = format!("agent-{}-{}", key.attempt, key.member);
+        if request.writer != own && !super::tracking::is_workload_writer(&request.writer) {
+            return Err(Status::invalid_argument(format!(
+                "writer {:?} is not one of this member: allowed are {own}, and w- with 16 hexadecimal digits",
+                request.writer
+            )));
+        }
+        let (user, node) = self.app.driver.read(|state| {
+            let stale = || Status::failed_precondition(format!("epoch {} is stale", request.epoch));
             if !state.may_record(key, Epoch(request.epoch)) {
-                return Err(Status::failed_precondition(format!(
-                    "epoch {} is stale",
-                    request.epoch
+                return Err(stale());
+            }
+            let run = state.runs().get(&key.run).ok_or_else(stale)?;
+            let member = run
+                .attempt(key.attempt)
+                .and_then(|attempt| attempt.members.get(key.member as usize))
+                .ok_or_else(stale)?;
+            Ok((run.user.to_string(), member.node.clone()))
+        })?;
+        match self.app.hub.opened_with(&node, &identity.token) {
+            Some(true) => {}
+            Some(false) => {
+                return Err(Status::permission_denied(format!(
+                    "{} is on node {node}, whose session another token opened",
+                    key.run
                 )));
             }
-            Ok(state
-                .runs()
-                .get(&key.run)
-                .map_or_else(String::new, |run| run.user.to_string()))
-        })?;
+            None => {
+                return Err(Status::unavailable(format!(
+                    "node {node} has not opened its session yet"
+                )));
+            }
+        }
         let outcome = self
             .app
             .tracking

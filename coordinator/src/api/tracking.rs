@@ -37,6 +37,41 @@ pub fn check_tracked_name(tracked: &str) -> Result<(), ApiError> {
     }
 }
 
+/// Whether a process that records may write under this name: the SDK's, in a workload or elsewhere.
+/// Every other name is the agents'.
+pub fn is_workload_writer(writer: &str) -> bool {
+    writer.strip_prefix("w-").is_some_and(|rest| {
+        rest.len() == 16
+            && rest
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    })
+}
+
+/// Refuses a caller who may read a run but not change it: another user's, below a tenant-admin.
+fn check_own(app: &App, identity: &Identity, tracked: &str) -> Result<(), ApiError> {
+    let Some(id) = platform_run(tracked) else {
+        return Ok(());
+    };
+    let owner = app.driver.read(|state| {
+        let run = state.runs().get(&id)?;
+        let own = run.user == identity.user && run.tenant == identity.tenant;
+        (!own).then(|| run.user.clone())
+    });
+    match owner {
+        Some(owner) if !identity.role.includes(Role::TenantAdmin) => {
+            Err(ApiError::forbidden(format!(
+                "{id} is {owner}'s, and {} has the role {}",
+                identity.user,
+                identity.role.as_str()
+            ))
+            .allowed("own runs, or role tenant-admin and above")
+            .hint("record into a run of your own, or ask its owner to"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a caller who may not touch this tracked run: another tenant's, or another user's own.
 async fn check_access(
     app: &App,
@@ -77,7 +112,22 @@ pub async fn append(
     lines: Bytes,
 ) -> Result<Json<JournalAnswer>, ApiError> {
     identity.require(Role::Member)?;
+    if query.writer.starts_with("agent-") {
+        return Err(ApiError::forbidden(format!(
+            "writer {:?} is an agent's: what a node records itself is written by that node alone",
+            query.writer
+        ))
+        .allowed("w- and 16 hexadecimal digits"));
+    }
+    if !is_workload_writer(&query.writer) {
+        return Err(ApiError::invalid(format!(
+            "writer {:?} is not valid",
+            query.writer.chars().take(80).collect::<String>()
+        ))
+        .allowed("w- and 16 hexadecimal digits"));
+    }
     check_access(&app, &identity, &tracked).await?;
+    check_own(&app, &identity, &tracked)?;
     let outcome = app
         .tracking
         .append_journal(&tracked, identity.user.as_str(), &query.writer, lines)

@@ -139,7 +139,7 @@ class Sender:
                 self._changed.notify_all()
 
     def _give_up(self, status: int, message: str) -> None:
-        if status in (401, 403):
+        if status == 401:
             say(
                 f"{self.server.url} refused the token ({message}); recording offline; run `platform login`, then "
                 "`platform sync`",
@@ -171,7 +171,7 @@ class Sender:
                     with self._changed:
                         self._changed.notify_all()
             except Refused as refusal:
-                if refusal.status in (401, 403):
+                if refusal.status == 401:
                     raise
                 # The other runs of this process may fare better.
                 recorder.refused = True

@@ -43,7 +43,7 @@ def sync(spool: str) -> int:
                 while shipment.step(client):
                     pass
             except Refused as refusal:
-                if refusal.status in (401, 403):
+                if refusal.status == 401:
                     raise
                 # The other runs of the spool may fare better.
                 say(f"run {shipment.run}: {server.url} refused its records ({refusal.message})")
@@ -80,7 +80,7 @@ def writers(spool: str) -> list[str]:
             continue
         for writer in os.listdir(folder):
             path = os.path.join(folder, writer)
-            if re.fullmatch(r"w-[0-9a-f]{16}|agent-\d+-\d+", writer) and os.path.isdir(path):
+            if re.fullmatch(r"w-[0-9a-f]{16}", writer) and os.path.isdir(path):
                 found.append((os.stat(path).st_mtime_ns, path))
     return [path for _, path in sorted(found)]
 

@@ -27,6 +27,7 @@ class Store:
         self.fail = 0  # answer 500
         self.delay = threading.Event()  # set: let calls pass
         self.delay.set()
+        self.foreign = set()  # runs that this token may read and not change
         self.hidden = set()  # runs that belong to somebody else
         self.posts = 0
         self.changed = threading.Condition()
@@ -89,6 +90,8 @@ class Store:
                         store.cut_before -= 1
                         self.close_connection = True
                         return None
+                    if run in store.foreign:
+                        return self.answer(403, {"code": "forbidden", "message": f"{run} is ada's"})
                     if run in store.hidden:
                         return self.answer(404, {"code": "not-found", "message": f"{run} does not exist"})
                     if store.fail > 0:

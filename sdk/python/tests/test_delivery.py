@@ -172,9 +172,10 @@ def test_a_bad_record_is_answered_and_does_not_block_those_behind_it(script, sto
     assert numbers(store) == list(range(10))
 
 
-def test_a_run_that_is_refused_does_not_hold_up_the_others(script, store, online):
+@pytest.mark.parametrize("why", ["hidden", "foreign"])
+def test_a_run_that_is_refused_does_not_hold_up_the_others(script, store, online, why):
     foreign = "local-" + "0" * 26
-    store.hidden.add(foreign)
+    getattr(store, why).add(foreign)
     _, err = script(
         f"""
         with platform.training_run(resume={foreign!r}) as run:

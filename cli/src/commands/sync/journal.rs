@@ -161,12 +161,6 @@ fn file_name(path: &Path) -> Option<String> {
 }
 
 fn is_writer(name: &str) -> bool {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if let Some(rest) = name.strip_prefix("agent-") {
-        return rest
-            .split_once('-')
-            .is_some_and(|(attempt, member)| digits(attempt) && digits(member));
-    }
     name.strip_prefix("w-")
         .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
@@ -579,7 +573,7 @@ mod tests {
 
     #[test]
     fn only_folders_of_writers_are_read() {
-        assert!(is_writer("w-0123456789abcdef") && is_writer("agent-1-0"));
-        assert!(!is_writer("files") && !is_writer("w-1") && !is_writer("agent-1"));
+        assert!(is_writer("w-0123456789abcdef"));
+        assert!(!is_writer("files") && !is_writer("w-1") && !is_writer("agent-1-0"));
     }
 }

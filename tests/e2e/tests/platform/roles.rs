@@ -299,6 +299,57 @@ fn tenants_do_not_see_each_other_and_a_revoked_token_ends_at_once() {
 }
 
 #[test]
+fn a_run_is_recorded_by_its_node_its_owner_and_a_tenant_admin_and_by_nobody_else() {
+    let platform = Platform::start();
+    let http = platform.http();
+    let caller = |user: &str, role: &str| {
+        let created = platform
+            .cli(&["tokens", "create", "--user", user, "--role", role, "--json"])
+            .json();
+        http.with_token(Some(created["secret"].as_str().unwrap()))
+    };
+    let owner = caller("ada", "member");
+    let colleague = caller("bob", "member");
+    let lead = caller("eve", "tenant-admin");
+    let spec = json!({"name": "hers", "command": ["echo", "x"], "tags": {"team": "nlp"}});
+    let submitted = owner
+        .change("POST", "/v1/runs", "k", &json!({ "spec": spec }))
+        .unwrap()
+        .expect_ok();
+    let run = submitted["run"]["id"].as_str().unwrap().to_owned();
+    platform.wait_for_end(&run);
+    let append = |caller: &Http, writer: &str, key: &str| {
+        let path = format!("/v1/tracking/{run}/journal?writer={writer}");
+        let line = format!("{{\"s\":1,\"k\":\"tags\",\"tags\":{{\"by\":\"{key}\"}}}}\n");
+        let answer = caller
+            .send("POST", &path, Some(key), line.as_bytes())
+            .unwrap();
+        (answer.status, answer.text())
+    };
+    let (status, text) = append(&colleague, "w-0000000000000001", "bob");
+    assert_eq!(status, 403, "{text}");
+    assert!(
+        text.contains("is ada's") && text.contains("tenant-admin"),
+        "{text}"
+    );
+    assert_eq!(append(&owner, "w-0000000000000002", "ada").0, 200);
+    assert_eq!(append(&lead, "w-0000000000000003", "eve").0, 200);
+    // What the node recorded itself stays the node's, also from the run's owner and an administrator.
+    for (who, caller) in [("ada", &owner), ("eve", &lead), ("admin", &http)] {
+        let (status, text) = append(caller, "agent-1-0", &format!("{who}-agent"));
+        assert_eq!(status, 403, "{text}");
+        assert!(text.contains("is an agent's"), "{text}");
+    }
+    assert_eq!(append(&owner, "anything", "ada-name").0, 400);
+    let tracked = owner.get(&format!("/v1/tracking/{run}"));
+    assert_eq!(tracked["tags"]["by"], "eve", "{tracked}");
+    assert_eq!(
+        tracked["artifacts"][0]["path"],
+        "logs/attempt-1-member-0.log"
+    );
+}
+
+#[test]
 fn a_wrong_token_says_what_to_do_and_exits_with_three() {
     let platform = Platform::start();
     let wrong = platform.cli(&["--token", "wrong", "ps"]);
