@@ -495,6 +495,7 @@ fn tables_of_the_platform() {
     );
     let model = ModelView {
         name: "digits".to_owned(),
+        tenant: "nlp".to_owned(),
         versions: vec![
             ModelVersionView {
                 version: 2,

@@ -10,7 +10,7 @@ use crate::sessions::MESSAGES_IN_FLIGHT;
 use bytes::Bytes;
 use coordinator_core::model::{Epoch, NodeName, Role};
 use coordinator_core::state::{Command, Event};
-use coordinator_tracking::{BlobError, TrackingError};
+use coordinator_tracking::{Author, BlobError, TrackingError};
 use futures::{Stream, StreamExt, TryStreamExt};
 use platform_proto::AGENT_PROTOCOL_VERSION;
 use platform_proto::agent::agent_service_server::AgentService;
@@ -198,7 +198,7 @@ impl AgentService for Agents {
                 request.writer
             )));
         }
-        let (user, node) = self.app.driver.read(|state| {
+        let (author, node) = self.app.driver.read(|state| {
             let stale = || Status::failed_precondition(format!("epoch {} is stale", request.epoch));
             if !state.may_record(key, Epoch(request.epoch)) {
                 return Err(stale());
@@ -208,7 +208,11 @@ impl AgentService for Agents {
                 .attempt(key.attempt)
                 .and_then(|attempt| attempt.members.get(key.member as usize))
                 .ok_or_else(stale)?;
-            Ok((run.user.to_string(), member.node.clone()))
+            let author = Author {
+                user: run.user.to_string(),
+                tenant: run.tenant.to_string(),
+            };
+            Ok((author, member.node.clone()))
         })?;
         match self.app.hub.opened_with(&node, &identity.token) {
             Some(true) => {}
@@ -229,7 +233,7 @@ impl AgentService for Agents {
             .tracking
             .append_journal(
                 &request.tracked_run,
-                &user,
+                &author,
                 &request.writer,
                 request.lines.into(),
             )

@@ -128,9 +128,19 @@ pub async fn append(
     }
     check_access(&app, &identity, &tracked).await?;
     check_own(&app, &identity, &tracked)?;
+    let tenant = platform_run(&tracked).and_then(|id| {
+        app.driver
+            .read(|state| Some(state.runs().get(&id)?.tenant.clone()))
+    });
+    let author = store::Author {
+        user: identity.user.to_string(),
+        tenant: tenant
+            .unwrap_or_else(|| identity.tenant.clone())
+            .to_string(),
+    };
     let outcome = app
         .tracking
-        .append_journal(&tracked, identity.user.as_str(), &query.writer, lines)
+        .append_journal(&tracked, &author, &query.writer, lines)
         .await?;
     let results = outcome
         .results
@@ -317,6 +327,7 @@ fn version_view(version: store::ModelVersion) -> ModelVersionView {
 fn model_view(model: store::RegisteredModel) -> ModelView {
     ModelView {
         name: model.name,
+        tenant: model.tenant,
         versions: model.versions.into_iter().map(version_view).collect(),
     }
 }

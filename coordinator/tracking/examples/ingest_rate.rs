@@ -5,7 +5,7 @@
 //! platform. The lines are made beforehand, so that only the store is measured.
 
 use bytes::Bytes;
-use coordinator_tracking::Tracking;
+use coordinator_tracking::{Author, Tracking};
 use std::fmt::Write;
 use std::time::Instant;
 
@@ -46,10 +46,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut senders = tokio::task::JoinSet::new();
     for run in 1..=RUNS {
         let (tracking, calls) = (tracking.clone(), calls.clone());
+        let author = Author {
+            user: "bench".to_owned(),
+            tenant: "default".to_owned(),
+        };
         senders.spawn(async move {
             for lines in calls {
                 tracking
-                    .append_journal(&format!("run-{run}"), "bench", "w-0000000000000001", lines)
+                    .append_journal(&format!("run-{run}"), &author, "w-0000000000000001", lines)
                     .await?;
             }
             Ok::<_, coordinator_tracking::TrackingError>(())

@@ -32,8 +32,8 @@ pub use names::{is_sha256, is_tracked_run};
 pub use points::{CHUNK_POINTS, Point};
 pub use store::Tracking;
 pub use views::{
-    Appended, Artifact, Latest, ModelVersion, Progress, RegisteredModel, RunSummary, Series,
-    TrackedRun,
+    Appended, Artifact, Author, Latest, ModelVersion, Progress, RegisteredModel, RunSummary,
+    Series, TrackedRun,
 };
 
 /// Most bytes of a metric's, parameter's or tag's name.

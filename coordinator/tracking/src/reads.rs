@@ -170,6 +170,7 @@ impl Tracking {
             match models.last_mut() {
                 Some(model) if model.name == version.name => model.versions.push(version),
                 _ => models.push(RegisteredModel {
+                    tenant: owner(&mut connection, &version.name).await?,
                     name: version.name.clone(),
                     versions: vec![version],
                 }),
@@ -182,7 +183,11 @@ impl Tracking {
     pub async fn model(&self, name: &str) -> Result<Option<RegisteredModel>, TrackingError> {
         let mut connection = self.readers.acquire().await?;
         let versions = versions(&mut connection, "WHERE m.name = $1", name.to_owned()).await?;
-        Ok((!versions.is_empty()).then(|| RegisteredModel {
+        if versions.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(RegisteredModel {
+            tenant: owner(&mut connection, name).await?,
             name: name.to_owned(),
             versions,
         }))
@@ -281,6 +286,15 @@ async fn artifacts(
             size_bytes: size_bytes as u64,
         })
         .collect())
+}
+
+/// The tenant that owns a model's name; empty when not known.
+async fn owner(connection: &mut SqliteConnection, model: &str) -> Result<String, sqlx::Error> {
+    let owner = sqlx::query_scalar("SELECT tenant FROM model WHERE name = $1")
+        .bind(model)
+        .fetch_optional(connection)
+        .await?;
+    Ok(owner.unwrap_or_default())
 }
 
 /// Model versions that `filter`, one of the few written above, lets through; by name, oldest first.

@@ -4,7 +4,7 @@ use crate::MAX_CALL_BYTES;
 use crate::error::TrackingError;
 use crate::journal;
 use crate::names::is_tracked_run;
-use crate::views::Appended;
+use crate::views::{Appended, Author};
 use crate::writer::{self, Append, Write};
 use bytes::Bytes;
 use coordinator_core::model::OutboxRecord;
@@ -88,11 +88,11 @@ impl Tracking {
     ///
     /// Lines at or below the writer's watermark are skipped (their answers are given again), lines
     /// that do not follow it are refused whole as [`TrackingError::Gap`]. The answer comes after the
-    /// commit. `user` is remembered for a run seen for the first time.
+    /// commit.
     pub async fn append_journal(
         &self,
         run: &str,
-        user: &str,
+        author: &Author,
         writer: &str,
         lines: Bytes,
     ) -> Result<Appended, TrackingError> {
@@ -130,7 +130,7 @@ impl Tracking {
         let (reply, answer) = oneshot::channel();
         self.write(Write::Append(Append {
             run: run.to_owned(),
-            user: user.to_owned(),
+            author: author.clone(),
             writer: writer.to_owned(),
             records,
             reply,

@@ -4,6 +4,15 @@ use crate::points::Point;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// On whose behalf lines are appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// User, remembered for a run seen for the first time.
+    pub user: String,
+    /// Tenant that the run belongs to: it owns the names of models that the run is first to register.
+    pub tenant: String,
+}
+
 /// Answer to [`crate::Tracking::append_journal`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appended {
@@ -98,6 +107,8 @@ pub struct Artifact {
 /// A registered model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegisteredModel {
+    /// Tenant whose members add versions; empty when not known.
+    pub tenant: String,
     /// Name.
     pub name: String,
     /// Oldest first, at least one.

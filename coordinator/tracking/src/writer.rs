@@ -10,7 +10,7 @@ use crate::export;
 use crate::journal::{Body, Readings, Record};
 use crate::points::Point;
 use crate::series;
-use crate::views::{Appended, Artifact};
+use crate::views::{Appended, Artifact, Author};
 use coordinator_core::model::OutboxRecord;
 use serde_json::json;
 use sqlx::{Connection, SqliteConnection};
@@ -35,7 +35,7 @@ pub(crate) enum Write {
 
 pub(crate) struct Append {
     pub run: String,
-    pub user: String,
+    pub author: Author,
     pub writer: String,
     pub records: Vec<Record>,
     pub reply: oneshot::Sender<Result<Appended, TrackingError>>,
@@ -87,7 +87,7 @@ pub(crate) async fn run(
                     answers.push(Answer::Append(append.reply, Err(not_reached())));
                     stored.push(Stored::Append {
                         run: append.run,
-                        user: append.user,
+                        author: append.author,
                         writer: append.writer,
                         records: append.records,
                     });
@@ -128,7 +128,7 @@ fn not_reached() -> TrackingError {
 enum Stored {
     Append {
         run: String,
-        user: String,
+        author: Author,
         writer: String,
         records: Vec<Record>,
     },
@@ -147,7 +147,7 @@ async fn commit(
             (
                 Stored::Append {
                     run,
-                    user,
+                    author,
                     writer,
                     records,
                 },
@@ -156,10 +156,11 @@ async fn commit(
                 let mut target = Target {
                     connection: &mut transaction,
                     run_id: 0,
+                    tenant: &author.tenant,
                     writer: &writer,
                     results: Vec::new(),
                 };
-                *answer = target.append(&run, &user, records).await?;
+                *answer = target.append(&run, &author, records).await?;
                 if answer.is_ok() {
                     runs.insert(run);
                 }
@@ -178,6 +179,7 @@ async fn commit(
 struct Target<'a> {
     connection: &'a mut SqliteConnection,
     run_id: i64,
+    tenant: &'a str,
     writer: &'a str,
     results: Vec<String>,
 }
@@ -186,7 +188,7 @@ impl Target<'_> {
     async fn append(
         &mut self,
         run: &str,
-        user: &str,
+        author: &Author,
         records: Vec<Record>,
     ) -> Result<Result<Appended, TrackingError>, sqlx::Error> {
         let known: Option<i64> = sqlx::query_scalar("SELECT id FROM tracked_run WHERE run = $1")
@@ -225,7 +227,7 @@ impl Target<'_> {
                     "INSERT INTO tracked_run (run, user_name) VALUES ($1, $2) RETURNING id",
                 )
                 .bind(run)
-                .bind(user)
+                .bind(&author.user)
                 .fetch_one(&mut *self.connection)
                 .await?;
             }
@@ -508,6 +510,24 @@ impl Target<'_> {
         manifest: String,
         files: &[Artifact],
     ) -> Result<(), sqlx::Error> {
+        let owner: String = sqlx::query_scalar(
+            "INSERT INTO model (name, tenant) VALUES ($1, $2) \
+             ON CONFLICT (name) DO UPDATE SET \
+             tenant = CASE WHEN model.tenant = '' THEN excluded.tenant ELSE model.tenant END \
+             RETURNING tenant",
+        )
+        .bind(name)
+        .bind(self.tenant)
+        .fetch_one(&mut *self.connection)
+        .await?;
+        if owner != self.tenant {
+            let error = format!(
+                "model {name:?} belongs to tenant {owner}, and only its members add versions; register \
+                 under another name, such as {name}-{}, or ask them",
+                self.tenant
+            );
+            return self.answer(sequence, json!({ "error": error })).await;
+        }
         let files =
             serde_json::to_string(files).map_err(|error| sqlx::Error::Encode(error.into()))?;
         let created_us = SystemTime::now()
@@ -574,13 +594,20 @@ mod tests {
     use sqlx::sqlite::SqliteConnectOptions;
     use tokio::sync::{broadcast, mpsc, oneshot};
 
-    use super::{Append, Appended, Write, run};
+    use super::{Append, Appended, Author, Write, run};
+
+    fn ana() -> Author {
+        Author {
+            user: "ana".to_owned(),
+            tenant: "research".to_owned(),
+        }
+    }
 
     async fn append(writes: &mpsc::Sender<Write>, lines: &str) -> Result<Appended, TrackingError> {
         let (reply, answer) = oneshot::channel();
         let append = Append {
             run: "run-1".into(),
-            user: "ana".into(),
+            author: ana(),
             writer: "w-1".into(),
             records: crate::journal::parse(lines.as_bytes()).unwrap(),
             reply,
@@ -595,7 +622,7 @@ mod tests {
         let first = "{\"s\":1,\"k\":\"params\",\"params\":{\"a\":1}}\n";
         let tracking = Tracking::open(folder.path()).await.unwrap();
         tracking
-            .append_journal("run-1", "ana", "w-1", Bytes::from(first))
+            .append_journal("run-1", &ana(), "w-1", Bytes::from(first))
             .await
             .unwrap();
         tracking.close().await;
@@ -622,7 +649,7 @@ mod tests {
         let run = tracking.run("run-1").await.unwrap().unwrap();
         assert_eq!(run.params.into_keys().collect::<Vec<_>>(), ["a"]);
         let appended = tracking
-            .append_journal("run-1", "ana", "w-1", Bytes::from(large))
+            .append_journal("run-1", &ana(), "w-1", Bytes::from(large))
             .await
             .unwrap();
         assert_eq!(appended.watermark, 3);

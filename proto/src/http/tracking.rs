@@ -139,6 +139,9 @@ pub struct ModelList {
 pub struct ModelView {
     /// Name.
     pub name: String,
+    /// Tenant that registered it first, and whose members add versions; empty when not known.
+    #[serde(default)]
+    pub tenant: String,
     /// Oldest first.
     pub versions: Vec<ModelVersionView>,
 }

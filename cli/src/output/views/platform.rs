@@ -530,6 +530,7 @@ pub fn models(list: &ModelList, now_us: u64, paint: Paint) -> String {
             let newest = model.versions.last();
             vec![
                 plain(&model.name),
+                plain(&model.tenant),
                 newest
                     .map(|version| version.version.to_string())
                     .unwrap_or_default(),
@@ -546,7 +547,14 @@ pub fn models(list: &ModelList, now_us: u64, paint: Paint) -> String {
         })
         .collect();
     table(
-        &["model", "newest", "framework", "run", "registered"],
+        &[
+            "model",
+            "tenant",
+            "newest",
+            "framework",
+            "run",
+            "registered",
+        ],
         rows,
         paint,
     )
@@ -571,8 +579,9 @@ pub fn model(model: &ModelView, now_us: u64, paint: Paint) -> String {
         })
         .collect();
     format!(
-        "model  {}\n\n{}",
+        "model   {}\ntenant  {}\n\n{}",
         plain(&model.name),
+        plain(&model.tenant),
         table(
             &["version", "framework", "run", "files", "size", "registered"],
             rows,

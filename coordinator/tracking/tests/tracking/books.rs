@@ -227,15 +227,29 @@ async fn a_database_of_an_older_binary_opens_and_a_newer_one_is_refused() {
         folder.path().display()
     );
     // As the first released binary leaves it: its first migration, nothing behind it.
-    let first = sqlx::migrate!("migrations/sqlite");
+    let mut first = sqlx::migrate!("migrations/sqlite");
+    first.migrations.to_mut().truncate(1);
     let mut connection = sqlx::SqliteConnection::connect(&path).await.unwrap();
     first.run(&mut connection).await.unwrap();
     sqlx::query("INSERT INTO tracked_run (run, user_name) VALUES ('run-5', 'ana')")
         .execute(&mut connection)
         .await
         .unwrap();
+    sqlx::query(
+        "INSERT INTO ledger VALUES (1, 1, 5, 'n', 1, 0, 'blue', 'ana', 'p', 'm', NULL, NULL, FALSE, \
+         0, 0, '{}', NULL, 1, 2, 0)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    sqlx::query("INSERT INTO model_version VALUES ('churn', 1, 1, 'sklearn', '{}', '[]', 1)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
     connection.close().await.unwrap();
     let tracking = Tracking::open(folder.path()).await.unwrap();
+    let model = tracking.model("churn").await.unwrap().unwrap();
+    assert_eq!(model.tenant, "blue", "who was charged for it owns it");
     assert_eq!(
         tracking.run("run-5").await.unwrap().unwrap().summary.user,
         "ana"

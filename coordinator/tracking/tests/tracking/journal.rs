@@ -1,6 +1,6 @@
 //! What a journal means: each record once, in order, and a bad one never blocks the good.
 
-use crate::{append, points_line, steps};
+use crate::{ana, append, points_line, steps};
 use bytes::Bytes;
 use coordinator_tracking::{MAX_CALL_BYTES, Progress, Tracking, TrackingError};
 
@@ -199,7 +199,7 @@ async fn wrong_names_and_too_many_bytes_are_refused_at_the_door() {
     let tracking = Tracking::open(folder.path()).await.unwrap();
     for (run, writer) in [("../x", "w-1"), ("run-1", "../w"), ("", "w"), ("run-1", "")] {
         let error = tracking
-            .append_journal(run, "ana", writer, Bytes::new())
+            .append_journal(run, &ana("research"), writer, Bytes::new())
             .await;
         assert!(
             matches!(error, Err(TrackingError::Invalid(_))),
@@ -207,7 +207,9 @@ async fn wrong_names_and_too_many_bytes_are_refused_at_the_door() {
         );
     }
     let large = Bytes::from(vec![b'\n'; MAX_CALL_BYTES + 1]);
-    let error = tracking.append_journal("run-1", "ana", "w-1", large).await;
+    let error = tracking
+        .append_journal("run-1", &ana("research"), "w-1", large)
+        .await;
     assert!(matches!(error, Err(TrackingError::TooLarge { .. })));
 }
 
@@ -334,7 +336,7 @@ async fn runs_come_newest_first_in_pages() {
     ] {
         let lines = Bytes::from(format!("{OPEN}\n"));
         tracking
-            .append_journal(run, "ana", "w-1", lines)
+            .append_journal(run, &ana("research"), "w-1", lines)
             .await
             .unwrap();
     }
@@ -389,4 +391,27 @@ async fn a_closed_store_opens_again_with_everything_in_it_and_a_dropped_one_refu
         2
     );
     assert_eq!(steps(&tracking, "a").await, [0, 1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn the_first_to_register_a_model_owns_its_name_and_another_tenant_is_told_whose_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let tracking = Tracking::open(folder.path()).await.unwrap();
+    let mut answers = Vec::new();
+    for (run, tenant) in [("run-1", "blue"), ("run-2", "red"), ("run-3", "blue")] {
+        let line = Bytes::from(model_line(1, "churn"));
+        let appended = tracking
+            .append_journal(run, &ana(tenant), "w-1", line)
+            .await
+            .unwrap();
+        // A refusal is an answer: what is behind the record is not held up.
+        assert_eq!(appended.watermark, 1);
+        answers.push(appended.results.concat());
+    }
+    assert!(answers[0].contains(r#""version":1"#), "{answers:?}");
+    assert!(answers[1].contains("belongs to tenant blue"), "{answers:?}");
+    assert!(answers[2].contains(r#""version":2"#), "{answers:?}");
+    let model = tracking.model("churn").await.unwrap().unwrap();
+    assert_eq!((model.tenant.as_str(), model.versions.len()), ("blue", 2));
+    assert_eq!(tracking.models().await.unwrap(), [model]);
 }

@@ -8,7 +8,7 @@ mod property;
 mod volume;
 
 use bytes::Bytes;
-use coordinator_tracking::{Point, Tracking, TrackingError};
+use coordinator_tracking::{Author, Point, Tracking, TrackingError};
 use std::fmt::Write;
 
 /// One `points` record of one metric, its points numbered on from `first`.
@@ -28,6 +28,13 @@ fn points_line(sequence: u64, key: &str, first: u64, count: u64) -> String {
     line
 }
 
+fn ana(tenant: &str) -> Author {
+    Author {
+        user: "ana".to_owned(),
+        tenant: tenant.to_owned(),
+    }
+}
+
 async fn append(
     tracking: &Tracking,
     writer: &str,
@@ -36,7 +43,7 @@ async fn append(
     tracking
         .append_journal(
             "run-1",
-            "ana",
+            &ana("research"),
             writer,
             Bytes::copy_from_slice(lines.as_bytes()),
         )

@@ -1,6 +1,6 @@
 //! However a journal is cut into calls, sent again or sent out of turn: the same points, once, in order.
 
-use crate::points_line;
+use crate::{ana, points_line};
 use bytes::Bytes;
 use coordinator_tracking::{Tracking, TrackingError};
 use proptest::prelude::*;
@@ -51,7 +51,7 @@ proptest! {
                     lines.push_str(&next[..next.len() / 2]);
                 }
                 let answer = tracking
-                    .append_journal("run-1", "ana", "w-1", Bytes::from(lines))
+                    .append_journal("run-1", &ana("research"), "w-1", Bytes::from(lines))
                     .await;
                 if call.lines > 0 && first > watermark + 1 {
                     let Err(TrackingError::Gap { watermark: told, .. }) = answer else {

@@ -350,6 +350,52 @@ fn a_run_is_recorded_by_its_node_its_owner_and_a_tenant_admin_and_by_nobody_else
 }
 
 #[test]
+fn a_models_name_belongs_to_the_tenant_that_registered_it_first() {
+    let platform = Platform::start();
+    let http = platform.http();
+    let caller = |user: &str, tenant: &str| {
+        platform.cli(&["tenants", "create", tenant]).expect(0);
+        let created = platform
+            .cli(&[
+                "tokens", "create", "--user", user, "--tenant", tenant, "--json",
+            ])
+            .json();
+        http.with_token(Some(created["secret"].as_str().unwrap()))
+    };
+    let blue = caller("ada", "blue");
+    let red = caller("bob", "red");
+    let register = |caller: &Http, run: u64, name: &str| {
+        let path = format!("/v1/tracking/local-{run:026}/journal?writer=w-0000000000000001");
+        let line = format!(
+            "{{\"s\":1,\"k\":\"model\",\"name\":\"{name}\",\"framework\":\"sklearn\",\"manifest\":{{}},\"files\":[]}}\n"
+        );
+        let key = format!("{run}-{name}");
+        let answer = caller
+            .send("POST", &path, Some(&key), line.as_bytes())
+            .unwrap();
+        let answer: Value = serde_json::from_str(&answer.text()).unwrap();
+        answer["results"][0].clone()
+    };
+    assert_eq!(register(&blue, 1, "churn")["version"], 1);
+    let refused = register(&red, 2, "churn");
+    let why = refused["error"].as_str().unwrap();
+    assert!(
+        why.contains("belongs to tenant blue") && why.contains("another name"),
+        "{why}"
+    );
+    assert_eq!(
+        register(&blue, 3, "churn")["version"],
+        2,
+        "no number is lost"
+    );
+    assert_eq!(register(&red, 4, "churn-red")["version"], 1);
+    // Names are read by everybody: what is deployed is found by them.
+    let model = red.get("/v1/models/churn");
+    assert_eq!(model["tenant"], "blue");
+    assert_eq!(model["versions"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn a_wrong_token_says_what_to_do_and_exits_with_three() {
     let platform = Platform::start();
     let wrong = platform.cli(&["--token", "wrong", "ps"]);
