@@ -30,6 +30,7 @@ class Journal:
 
     def __init__(self, spool: str, run: str) -> None:
         self.run = run
+        self.spool = os.path.abspath(spool)
         self.writer = new_writer()
         self.run_folder = os.path.join(spool, run)
         self.files_folder = os.path.join(self.run_folder, "files")
@@ -77,6 +78,13 @@ class Journal:
             self._size = 0
             self._descriptor = descriptor
             lock_segment(descriptor)
+            # A file whose name is not on the disk is gone after a loss of power, whatever was synced into
+            # it. The names on the way to it are new with the first.
+            sync_folder(self.folder)
+            if self._segment == 1:
+                sync_folder(self.run_folder)
+                sync_folder(self.spool)
+                sync_folder(os.path.dirname(self.spool))
         return self._descriptor
 
     def _end_segment(self) -> None:
@@ -98,6 +106,7 @@ class Journal:
             self._end_segment()
             with open(os.path.join(self.folder, "closed"), "wb"):
                 pass
+            sync_folder(self.folder)
         finally:
             self.closed = True
 
@@ -110,6 +119,21 @@ class Journal:
                 pass
             self._descriptor = None
         self.closed = True
+
+
+def sync_folder(folder: str) -> None:
+    """Makes the names in a folder durable, where its file system can; costs a wait for the disk."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        # Some shared file systems sync no folders. What is in the files is not lost by going on.
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def lock_segment(descriptor: int) -> None:

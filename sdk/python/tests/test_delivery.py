@@ -415,3 +415,26 @@ def test_what_can_never_be_sent_is_told_of_and_everything_behind_it_arrives(scri
     assert good in store.blobs and damaged not in store.blobs
     for told in ("no sequence: b'garbage'", "'damaged' were refused", "records 4 to 4", "sequence 900"):
         assert result.stderr.count(told) == 1, (told, result.stderr)
+
+
+def test_the_names_of_a_journal_are_on_the_disk_before_anything_is_written_into_it(tmp_path, monkeypatch):
+    from engineersofai_platform import _journal
+
+    happened = []
+    fsync, write = os.fsync, os.write
+    place = lambda descriptor: os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path)  # noqa: E731
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (happened.append(place(descriptor)), fsync(descriptor))[1])
+    monkeypatch.setattr(
+        os, "write", lambda descriptor, content: (happened.append("written"), write(descriptor, content))[1]
+    )
+    monkeypatch.setattr(_journal, "SEGMENT_BYTES", 10)
+    journal = _journal.Journal(str(tmp_path / "spool"), "run-1")
+    writer = f"spool/run-1/{journal.writer}"
+    journal.append(['"k":"tags","tags":{}'])
+    assert happened == [writer, "spool/run-1", "spool", ".", "written", f"{writer}/00000001.ndjson"]
+    happened.clear()
+    journal.append(['"k":"tags","tags":{}'])
+    assert happened == [writer, "written", f"{writer}/00000002.ndjson"], "the names above are there already"
+    happened.clear()
+    journal.close()
+    assert happened == [writer], "the marker"
