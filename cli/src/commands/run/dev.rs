@@ -48,11 +48,12 @@ pub async fn run(printer: &Printer, home: &Path, mut typed: Typed) -> Outcome {
     std::os::unix::fs::symlink(&folder, attempt_folder.join("work"))
         .map_err(on_path("create", &attempt_folder))?;
     let devices = devices(printer, &spec).await?;
+    let memory_mib = spec.gpu_memory_mib.filter(|_| spec.gpus != Some(0));
     let attempt = Attempt {
         assignment: assignment(&id, spec, devices),
         folder: attempt_folder,
     };
-    let variables = variables(printer, home, &dev, &attempt).await?;
+    let variables = variables(printer, home, &dev, &attempt, memory_mib).await?;
     start(&attempt, &folder, variables).await
 }
 
@@ -155,12 +156,14 @@ fn assignment(id: &str, spec: RunSpec, devices: Vec<GrantedDevice>) -> Assignmen
     }
 }
 
-/// What the workload's environment adds to ours.
+/// What the workload's environment adds to ours; `memory_mib` is the cap on device memory that was asked
+/// for.
 async fn variables(
     printer: &Printer,
     home: &Path,
     dev: &Path,
     attempt: &Attempt,
+    memory_mib: Option<u64>,
 ) -> Result<Vec<(String, String)>, Failure> {
     let sdk = dev.join("sdk");
     let sdk = agent::sdk::unpack(&sdk).map_err(on_path("write", &sdk))?;
@@ -198,6 +201,10 @@ async fn variables(
     let spool = home.join("spool");
     let mut variables = context.environment(attempt, &spool, &sdk);
     variables.remove("PLATFORM_SENDER");
+    // A cap that was asked for is the workload's to keep to, also where no device is there to have it.
+    if let Some(cap) = memory_mib {
+        variables.insert("PLATFORM_GPU_MEMORY_MIB".to_owned(), cap.to_string());
+    }
     let path = std::env::var("PATH").unwrap_or_default();
     let fallback = environments.fallback_programs().display().to_string();
     let path = match &environment {

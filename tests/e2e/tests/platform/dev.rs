@@ -63,6 +63,22 @@ fn a_dev_run_sees_the_same_variables_as_a_run_on_the_platform() {
 }
 
 #[test]
+fn a_cap_that_was_asked_for_is_told_to_a_dev_run_also_where_no_gpu_is() {
+    let platform = Platform::prepare(Options::default());
+    let folder = platform.code("work", &[("show.py", SHOW)]);
+    let cap = |flags: &[&str]| {
+        let all = [&["run", "--dev", "--tag", "team=nlp"], flags, &["show.py"]].concat();
+        let run = platform.cli_in(&folder, &all);
+        let line = run.expect(0).lines().find(|line| line.starts_with('{'));
+        let variables: BTreeMap<String, String> = serde_json::from_str(line.unwrap()).unwrap();
+        variables.get("PLATFORM_GPU_MEMORY_MIB").cloned()
+    };
+    let asked = cap(&["--gpus", "1", "--gpu-memory", "2G"]);
+    assert_eq!(asked.as_deref(), Some("2048"));
+    assert_eq!(cap(&["--gpus", "1"]), None);
+}
+
+#[test]
 fn a_dev_run_needs_no_platform_at_all_and_passes_the_exit_code_on() {
     let platform = Platform::prepare(Options::default());
     let script = r#"
