@@ -1,9 +1,9 @@
 //! Who gets which devices next: [`plan`] proposes, [`crate::state::State::apply`] decides.
 //!
 //! Reads the state and changes nothing. A plan may be stale or cut short without harm, for every
-//! item is checked again when it is applied. In each pool, runs for which others were stopped come
-//! first, then what is within a guarantee, then what borrows ([`pass`]); what is guaranteed and finds
-//! no room takes it back from whoever has borrowed it ([`claims`]).
+//! item is checked again when it is applied. In each pool what is within a guarantee comes first, then
+//! what borrows ([`pass`]); what is guaranteed and finds no room takes it back from whoever has
+//! borrowed it ([`claims`]), and nobody else starts where it will. Where members go is [`place`]'s.
 //!
 //! Deliberately lacks a memory: the same state and time give the same plan on every machine.
 
@@ -12,7 +12,7 @@ mod explain;
 mod fairness;
 mod forecast;
 mod pass;
-mod scratch;
+pub mod place;
 
 pub use explain::{Tier, Waiting, explain, explain_spec};
 pub use forecast::preempted_by;
@@ -62,7 +62,7 @@ fn plan_counted(state: &State, now_us: u64) -> (Plan, usize) {
     for (pool, tenants) in state.queues().pools() {
         let placed_before = plan.placements.len();
         let mut pass = pass::Pass::new(state, pool);
-        pass.place_claimants(&mut plan);
+        pass.hold_for_claimants();
         pass.place_waiting(tenants, &mut plan);
         looks += pass.looks();
         // Who gives way is asked of what stands: the next plan sees what this one has placed.

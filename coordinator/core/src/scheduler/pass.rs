@@ -6,22 +6,25 @@
 //! demands and not runs, so that nobody's long queue can hide another tenant's run that fits.
 
 use super::fairness::{Phase, PlannedUse, Turn};
-use super::scratch::Scratch;
+use super::place::Inventory;
 use super::{MOST_DEMANDS_REFUSED, MOST_PLACEMENTS, Plan};
-use crate::model::{MemberDemand, PoolName, Run, RunId, TenantName};
+use crate::model::{MemberDemand, MemberPhase, NodeName, PoolName, Run, RunId, TenantName};
 use crate::policy::quotas::{self, Standing};
-use crate::state::{Lines, Placement, QueuePlace, State};
+use crate::state::{Lines, MemberPlacement, Placement, QueuePlace, State};
 use std::collections::{BTreeMap, BTreeSet, btree_set};
 
 pub struct Pass<'a> {
     state: &'a State,
     pool: &'a PoolName,
-    room: Scratch<'a>,
+    room: Inventory,
     planned: PlannedUse<'a>,
     /// The fewest members that found no room, by what each member asks.
     refused: BTreeMap<MemberDemand, u32>,
     /// Each tenant's first run that found no room or met a ceiling, in the order met.
     refused_first: Vec<RunId>,
+    /// Nodes kept for runs that others are being stopped for.
+    held: BTreeSet<NodeName>,
+    planned_milli: u64,
     looks: usize,
 }
 
@@ -51,10 +54,12 @@ impl<'a> Pass<'a> {
         Self {
             state,
             pool,
-            room: Scratch::of(state, pool),
+            room: Inventory::of(state, pool),
             planned: PlannedUse::new(state, pool),
             refused: BTreeMap::new(),
             refused_first: Vec::new(),
+            held: BTreeSet::new(),
+            planned_milli: 0,
             looks: 0,
         }
     }
@@ -67,9 +72,9 @@ impl<'a> Pass<'a> {
         &self.refused_first
     }
 
-    /// Runs for which others are being stopped get what is free, or what will be is held for them:
-    /// nobody else starts on the nodes where they will.
-    pub fn place_claimants(&mut self, plan: &mut Plan) {
+    /// Keeps the nodes where runs will fit for which others are being stopped: nobody else starts
+    /// there. Whole nodes, for the short while of a grace.
+    pub fn hold_for_claimants(&mut self) {
         let mut stopping: BTreeMap<RunId, Vec<&Run>> = BTreeMap::new();
         for run in self.state.stopping_runs() {
             let claimant = run
@@ -79,24 +84,38 @@ impl<'a> Pass<'a> {
                 stopping.entry(claimant).or_default().push(run);
             }
         }
-        for (claimant, victims) in stopping {
-            let Some(run) = self.state.runs().get(&claimant).filter(|run| {
-                self.state.queues().contains(run) && run.spec.pool.as_ref() == Some(self.pool)
-            }) else {
+        for (claimant, leaving) in stopping {
+            let Some(run) = self
+                .state
+                .runs()
+                .get(&claimant)
+                .filter(|run| self.state.queues().contains(run))
+            else {
                 continue;
             };
-            if matches!(self.start(run, Phase::Borrowing, plan), Verdict::Placed) {
-                continue;
+            let mut theirs = BTreeSet::new();
+            for run in leaving {
+                let demand = self.state.policy().demand(&run.spec);
+                let held = held_by(run);
+                theirs.extend(held.iter().map(|member| member.node.clone()));
+                self.room.give_back(&demand, &held);
             }
             let demand = self.state.policy().demand(&run.spec);
-            self.room
-                .hold_for(&demand, run.spec.nodes as usize, &victims);
+            let later = self.room.choose(&demand, run.spec.nodes as usize);
+            for member in later.into_iter().flatten() {
+                self.room.remove_node(&member.node);
+                self.held.insert(member.node);
+            }
+            // What is leaving has not left: the others are again as the state says.
+            for name in theirs.difference(&self.held) {
+                if let Some(node) = self.state.nodes().get(name) {
+                    self.room.refresh_node(node);
+                }
+            }
         }
-        // What found no room beside the holds may find some elsewhere in the pass.
-        self.refused.clear();
     }
 
-    /// Every other waiting run: first within guarantees, then borrowing, each tenant in its turn.
+    /// Every waiting run: first within guarantees, then borrowing, each tenant in its turn.
     pub fn place_waiting(&mut self, tenants: &'a BTreeMap<TenantName, Lines>, plan: &mut Plan) {
         let mut cursors: Vec<Cursor<'a>> = tenants
             .iter()
@@ -133,8 +152,8 @@ impl<'a> Pass<'a> {
                 continue;
             };
             let verdict = match self.state.runs().get(&place.run()) {
-                Some(run) if !is_planned(plan, run) => self.start(run, phase, plan),
-                _ => Verdict::Skipped,
+                Some(run) => self.start(run, phase, plan),
+                None => Verdict::Skipped,
             };
             match verdict {
                 Verdict::Placed | Verdict::Skipped => {
@@ -165,8 +184,11 @@ impl<'a> Pass<'a> {
             Standing::Borrows { .. } if phase == Phase::Guaranteed => return Verdict::WouldBorrow,
             Standing::Borrows { .. } => {
                 let kept = quotas::kept_from_milli(planned.tenants(), self.pool, &run.tenant, used);
-                if kept > 0 && asked.saturating_add(kept) > self.room.idle_milli() {
-                    return Verdict::Refused;
+                if kept > 0 {
+                    let idle = self.state.idle_milli(self.pool);
+                    if asked.saturating_add(kept) > idle.saturating_sub(self.planned_milli) {
+                        return Verdict::Refused;
+                    }
                 }
             }
             Standing::OverLimit { .. } => return Verdict::Refused,
@@ -186,6 +208,7 @@ impl<'a> Pass<'a> {
             return Verdict::Refused;
         };
         self.planned.add(&run.tenant, asked);
+        self.planned_milli += asked;
         plan.placements.push(Placement {
             run: run.id,
             attempt: run.next_attempt(),
@@ -195,11 +218,21 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Claimants are placed before the others, and wait in the same lines.
-fn is_planned(plan: &Plan, run: &Run) -> bool {
-    plan.placements
-        .iter()
-        .any(|placement| placement.run == run.id)
+/// What the live members of a run hold.
+fn held_by(run: &Run) -> Vec<MemberPlacement> {
+    run.last_attempt()
+        .into_iter()
+        .flat_map(|attempt| &attempt.members)
+        .filter(|member| member.phase != MemberPhase::Ended)
+        .map(|member| MemberPlacement {
+            node: member.node.clone(),
+            devices: member
+                .devices
+                .iter()
+                .map(|grant| grant.device.clone())
+                .collect(),
+        })
+        .collect()
 }
 
 impl<'a> Cursor<'a> {

@@ -1,0 +1,459 @@
+//! The free capacity of a pool, and choices of it.
+
+use super::class::{Catalogue, FreeDevice, Kind, Layout, LayoutId, NodeState, signed};
+use super::filling::FillingValues;
+use super::mix::Mix;
+use super::ranking::{ClassId, Ranking};
+use super::shape::Shape;
+use super::valuation::{Needs, Valuation};
+use crate::model::{DeviceId, Node, NodeName, PoolName, WHOLE_DEVICE_MILLI};
+use crate::state::{MemberPlacement, State};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Shapes that keep a ranking. One more than that, and all are ranked anew as they come.
+const MOST_RANKINGS: usize = 1_024;
+/// Classes and entries of the log beyond twice what the nodes need, before both are tidied.
+const SPARE: usize = 4_096;
+
+/// Free capacity of a pool's ready nodes: taken, given back, and refreshed node by node.
+///
+/// Lives as long as one likes: [`Self::refresh_node`] and [`Self::remove_node`] follow the state.
+pub struct Inventory {
+    pool: PoolName,
+    catalogue: Catalogue,
+    nodes: Vec<Free>,
+    positions: BTreeMap<NodeName, u32>,
+    /// Positions of removed nodes, for the next ones.
+    vacant: Vec<u32>,
+    classes: Vec<Class>,
+    class_ids: BTreeMap<Arc<NodeState>, ClassId>,
+    /// Classes in the order in which a first node came to them: what rankings have yet to look at.
+    populated: Vec<ClassId>,
+    rankings: Vec<Ranking>,
+    ranking_ids: BTreeMap<Shape, usize>,
+    valuation: Valuation,
+}
+
+/// One node.
+struct Free {
+    name: NodeName,
+    device_ids: Vec<DeviceId>,
+    /// In the node's own order.
+    devices: Vec<FreeDevice>,
+    cpu_milli: i64,
+    memory_mib: i64,
+    layout: LayoutId,
+    class: ClassId,
+}
+
+/// Nodes in equal state.
+struct Class {
+    state: Arc<NodeState>,
+    worth: i64,
+    nodes: BTreeSet<u32>,
+}
+
+/// What is free on one node. Less than nothing where more is held than the node now has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FreeNode {
+    /// CPU, in thousandths.
+    pub cpu_milli: i64,
+    /// Memory, MiB.
+    pub memory_mib: i64,
+    /// Each device in the node's order: thousandths, memory in MiB.
+    pub devices: Vec<(i32, i64)>,
+}
+
+impl Inventory {
+    /// The free capacity of a pool, as the state has it.
+    pub fn of(state: &State, pool: &PoolName) -> Self {
+        Self::of_nodes(pool, state.nodes().values())
+    }
+
+    /// The free capacity of these nodes, of those that are ready and in the pool.
+    pub fn of_nodes<'a>(pool: &PoolName, nodes: impl IntoIterator<Item = &'a Node>) -> Self {
+        let mut inventory = Self {
+            pool: pool.clone(),
+            catalogue: Catalogue::default(),
+            nodes: Vec::new(),
+            positions: BTreeMap::new(),
+            vacant: Vec::new(),
+            classes: Vec::new(),
+            class_ids: BTreeMap::new(),
+            populated: Vec::new(),
+            rankings: Vec::new(),
+            ranking_ids: BTreeMap::new(),
+            valuation: Valuation::Tight,
+        };
+        for node in nodes {
+            inventory.refresh_node(node);
+        }
+        inventory
+    }
+
+    /// Values nodes by what this mix would still fill there, from now on. An empty mix, or a pool
+    /// without devices, leaves them packed tightly.
+    ///
+    /// Settles prices on the whole pool, which may take half a second: see [`FillingValues`].
+    pub fn learn(&mut self, mix: &Mix) {
+        let mut layouts: BTreeMap<LayoutId, usize> = BTreeMap::new();
+        for position in self.positions.values() {
+            *layouts
+                .entry(self.nodes[*position as usize].layout)
+                .or_default() += 1;
+        }
+        let has_devices = layouts
+            .keys()
+            .any(|layout| !self.catalogue.layouts[*layout as usize].devices.is_empty());
+        self.valuation = if mix.is_empty() || !has_devices {
+            Valuation::Tight
+        } else {
+            Valuation::Filling(Box::new(FillingValues::settle(
+                mix,
+                &layouts,
+                &self.catalogue,
+            )))
+        };
+        self.tidy();
+    }
+
+    /// Takes over what the state says of a node: what it has, what it granted, whether it is ready.
+    pub fn refresh_node(&mut self, node: &Node) {
+        let name = &node.description.name;
+        if !node.is_ready() || node.description.pool != self.pool {
+            self.remove_node(name);
+            return;
+        }
+        let Some(free) = self.read(node) else {
+            self.remove_node(name);
+            return;
+        };
+        let position = match self.positions.get(name).copied() {
+            Some(position) => {
+                self.leave(position);
+                self.nodes[position as usize] = free;
+                position
+            }
+            None => {
+                let position = self.vacant.pop().unwrap_or(self.nodes.len() as u32);
+                if position as usize == self.nodes.len() {
+                    self.nodes.push(free);
+                } else {
+                    self.nodes[position as usize] = free;
+                }
+                self.positions.insert(name.clone(), position);
+                position
+            }
+        };
+        self.enter(position);
+    }
+
+    /// Forgets a node.
+    pub fn remove_node(&mut self, name: &NodeName) {
+        if let Some(position) = self.positions.remove(name) {
+            self.leave(position);
+            self.vacant.push(position);
+        }
+    }
+
+    /// What is free on a node, `None` when it takes nothing.
+    pub fn free_on(&self, name: &NodeName) -> Option<FreeNode> {
+        let node = &self.nodes[*self.positions.get(name)? as usize];
+        Some(FreeNode {
+            cpu_milli: node.cpu_milli,
+            memory_mib: node.memory_mib,
+            devices: node
+                .devices
+                .iter()
+                .map(|device| (device.share_milli, device.memory_mib))
+                .collect(),
+        })
+    }
+
+    /// Where this many members would go, each on a node of its own, and takes nothing. `None`: there
+    /// are not as many nodes with room.
+    pub fn choose(
+        &mut self,
+        demand: impl Into<Shape>,
+        members: usize,
+    ) -> Option<Vec<MemberPlacement>> {
+        let ranking = self.rank(demand.into());
+        let chosen = self.pick(ranking, members)?;
+        Some(
+            chosen
+                .iter()
+                .map(|(position, devices)| self.nodes[*position as usize].placement(devices))
+                .collect(),
+        )
+    }
+
+    /// Takes room for this many members, each on a node of its own, or nothing.
+    pub fn take(
+        &mut self,
+        demand: impl Into<Shape>,
+        members: usize,
+    ) -> Option<Vec<MemberPlacement>> {
+        let ranking = self.rank(demand.into());
+        let chosen = self.pick(ranking, members)?;
+        let mut placements = Vec::with_capacity(members);
+        for (position, devices) in &chosen {
+            placements.push(self.nodes[*position as usize].placement(devices));
+            self.change(*position, ranking, devices, -1);
+        }
+        Some(placements)
+    }
+
+    /// Gives back what [`Self::take`] took for these members, or what they hold in the state. Nodes
+    /// and devices that are not here any more are passed over.
+    pub fn give_back(&mut self, demand: impl Into<Shape>, members: &[MemberPlacement]) {
+        let ranking = self.rank(demand.into());
+        for member in members {
+            let Some(position) = self.positions.get(&member.node).copied() else {
+                continue;
+            };
+            let ids = &self.nodes[position as usize].device_ids;
+            let devices: Vec<usize> = member
+                .devices
+                .iter()
+                .filter_map(|device| ids.iter().position(|id| id == device))
+                .collect();
+            self.change(position, ranking, &devices, 1);
+        }
+    }
+
+    /// Up to so many nodes and their devices, the least loss first.
+    fn pick(&mut self, ranking: usize, members: usize) -> Option<Vec<(u32, Vec<usize>)>> {
+        self.catch_up(ranking);
+        let ranking = &mut self.rankings[ranking];
+        let mut chosen = Vec::with_capacity(members.min(self.positions.len()));
+        let mut empty = Vec::new();
+        for entry in &ranking.ranked {
+            if chosen.len() == members {
+                break;
+            }
+            let class = &self.classes[entry.1 as usize];
+            if class.nodes.is_empty() {
+                empty.push(*entry);
+            }
+            chosen.extend(
+                class
+                    .nodes
+                    .iter()
+                    .take(members - chosen.len())
+                    .map(|position| (entry.1, *position)),
+            );
+        }
+        for entry in &empty {
+            ranking.ranked.remove(entry);
+        }
+        if chosen.len() < members {
+            return None;
+        }
+        let shape = ranking.shape.clone();
+        let needs = ranking.needs(&self.catalogue);
+        let mut picked = Vec::with_capacity(members);
+        let mut devices: Option<(ClassId, Vec<FreeDevice>)> = None;
+        for (id, position) in chosen {
+            if devices.as_ref().is_none_or(|(of, _)| *of != id) {
+                let class = &self.classes[id as usize];
+                let assessed = self.valuation.assess(
+                    &self.catalogue,
+                    &shape,
+                    needs,
+                    &class.state,
+                    class.worth,
+                );
+                devices = assessed.map(|(_, devices)| (id, devices));
+            }
+            let (_, devices) = devices.as_ref()?;
+            picked.push((position, self.nodes[position as usize].find(devices)));
+        }
+        Some(picked)
+    }
+
+    /// The ranking of a shape.
+    fn rank(&mut self, shape: Shape) -> usize {
+        if let Some(ranking) = self.ranking_ids.get(&shape) {
+            return *ranking;
+        }
+        if self.rankings.len() >= MOST_RANKINGS {
+            self.rankings.clear();
+            self.ranking_ids.clear();
+        }
+        self.rankings.push(Ranking::new(shape.clone()));
+        self.ranking_ids.insert(shape, self.rankings.len() - 1);
+        self.rankings.len() - 1
+    }
+
+    /// Ranks the classes that came to be since the shape was last asked for.
+    fn catch_up(&mut self, ranking: usize) {
+        let ranking = &mut self.rankings[ranking];
+        ranking.needs(&self.catalogue);
+        let shape = ranking.shape.clone();
+        for id in &self.populated[ranking.seen..] {
+            let class = &self.classes[*id as usize];
+            if class.nodes.is_empty() {
+                continue;
+            }
+            let assessed = self.valuation.assess(
+                &self.catalogue,
+                &shape,
+                ranking.needs(&self.catalogue),
+                &class.state,
+                class.worth,
+            );
+            if let Some((loss, _)) = assessed {
+                ranking.ranked.insert((loss, *id));
+            }
+        }
+        ranking.seen = self.populated.len();
+    }
+
+    /// Adds `sign` times the ranking's shape to what is free on these devices of a node.
+    fn change(&mut self, position: u32, ranking: usize, devices: &[usize], sign: i64) {
+        self.leave(position);
+        let ranking = &mut self.rankings[ranking];
+        let (cpu_milli, memory_mib, share_milli) = (
+            signed(ranking.shape.cpu_milli),
+            signed(ranking.shape.memory_mib),
+            i32::try_from(ranking.shape.share_milli).unwrap_or(i32::MAX),
+        );
+        let needs: &Needs = ranking.needs(&self.catalogue);
+        let node = &mut self.nodes[position as usize];
+        node.cpu_milli = node.cpu_milli.saturating_add(sign * cpu_milli);
+        node.memory_mib = node.memory_mib.saturating_add(sign * memory_mib);
+        for device in devices {
+            let device = &mut node.devices[*device];
+            let need_mib = super::valuation::need(needs, device.kind).unwrap_or(0);
+            device.share_milli = device.share_milli.saturating_add(sign as i32 * share_milli);
+            device.memory_mib = device.memory_mib.saturating_add(sign * need_mib);
+        }
+        self.enter(position);
+    }
+
+    /// Takes a node out of its class.
+    fn leave(&mut self, position: u32) {
+        let class = self.nodes[position as usize].class;
+        self.classes[class as usize].nodes.remove(&position);
+    }
+
+    /// Puts a node into the class of its state.
+    fn enter(&mut self, position: u32) {
+        if self.classes.len().max(self.populated.len()) > 2 * self.nodes.len() + SPARE {
+            self.tidy();
+        }
+        let state = self.nodes[position as usize].state();
+        let class = match self.class_ids.get(&state) {
+            Some(class) => *class,
+            None => self.add_class(Arc::new(state)),
+        };
+        self.nodes[position as usize].class = class;
+        let nodes = &mut self.classes[class as usize].nodes;
+        if nodes.is_empty() {
+            self.populated.push(class);
+        }
+        nodes.insert(position);
+    }
+
+    fn add_class(&mut self, state: Arc<NodeState>) -> ClassId {
+        let id = self.classes.len() as ClassId;
+        self.classes.push(Class {
+            worth: self.valuation.worth(&self.catalogue, &state),
+            state: state.clone(),
+            nodes: BTreeSet::new(),
+        });
+        self.class_ids.insert(state, id);
+        id
+    }
+
+    /// Forgets empty classes, and has everything valued and ranked anew.
+    fn tidy(&mut self) {
+        let classes = std::mem::take(&mut self.classes);
+        self.class_ids.clear();
+        self.populated.clear();
+        for ranking in &mut self.rankings {
+            ranking.forget();
+        }
+        for class in classes.into_iter().filter(|class| !class.nodes.is_empty()) {
+            let id = self.add_class(class.state);
+            for position in &class.nodes {
+                self.nodes[*position as usize].class = id;
+            }
+            self.classes[id as usize].nodes = class.nodes;
+            self.populated.push(id);
+        }
+    }
+
+    fn read(&mut self, node: &Node) -> Option<Free> {
+        let description = &node.description;
+        let mut devices = Vec::with_capacity(description.devices.len());
+        for (device, grants) in description.devices.iter().zip(&node.devices) {
+            let kind = self.catalogue.kind(Kind {
+                model: device.model.clone(),
+                memory_mib: device.memory_mib,
+            })?;
+            let granted = i32::try_from(grants.share_milli).unwrap_or(i32::MAX);
+            devices.push(FreeDevice {
+                kind,
+                share_milli: WHOLE_DEVICE_MILLI as i32 - granted,
+                memory_mib: signed(device.memory_mib) - signed(grants.memory_mib),
+            });
+        }
+        let mut kinds: Vec<_> = devices.iter().map(|device| device.kind).collect();
+        kinds.sort_unstable();
+        let layout = self.catalogue.layout(Layout {
+            cpu_milli: description.cpu_milli,
+            memory_mib: description.memory_mib,
+            devices: kinds,
+            runtimes: description.runtimes.clone(),
+        })?;
+        Some(Free {
+            name: description.name.clone(),
+            device_ids: description
+                .devices
+                .iter()
+                .map(|device| device.id.clone())
+                .collect(),
+            devices,
+            cpu_milli: signed(description.cpu_milli) - signed(node.cpu_reserved_milli),
+            memory_mib: signed(description.memory_mib) - signed(node.memory_reserved_mib),
+            layout,
+            class: ClassId::MAX,
+        })
+    }
+}
+
+impl Free {
+    fn state(&self) -> NodeState {
+        let mut devices = self.devices.clone();
+        devices.sort_unstable();
+        NodeState {
+            layout: self.layout,
+            cpu_milli: self.cpu_milli,
+            memory_mib: self.memory_mib,
+            devices,
+        }
+    }
+
+    /// Positions of devices in these states, the first on the node of each.
+    fn find(&self, states: &[FreeDevice]) -> Vec<usize> {
+        let mut found: Vec<usize> = Vec::with_capacity(states.len());
+        for state in states {
+            let position = (0..self.devices.len())
+                .find(|at| self.devices[*at] == *state && !found.contains(at));
+            found.extend(position);
+        }
+        found
+    }
+
+    fn placement(&self, devices: &[usize]) -> MemberPlacement {
+        MemberPlacement {
+            node: self.name.clone(),
+            devices: devices
+                .iter()
+                .map(|device| self.device_ids[*device].clone())
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! For one shape, the classes that fit it in order of loss.
+
+use super::class::Catalogue;
+use super::shape::Shape;
+use super::valuation::Needs;
+use crate::scheduler::place::class::signed;
+use std::collections::BTreeSet;
+
+/// A class of nodes in equal state, by number within one inventory.
+pub(super) type ClassId = u32;
+
+/// The classes that fit a shape, by loss and then by age: between equals, a state known for longer
+/// is one that the fleet comes back to.
+#[derive(Debug, Clone)]
+pub(super) struct Ranking {
+    pub shape: Shape,
+    /// Memory needed of each kind of device.
+    needs: Vec<Option<i64>>,
+    pub ranked: BTreeSet<(i64, ClassId)>,
+    /// How much of the inventory's log of populated classes is ranked here.
+    pub seen: usize,
+}
+
+impl Ranking {
+    pub fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            needs: Vec::new(),
+            ranked: BTreeSet::new(),
+            seen: 0,
+        }
+    }
+
+    /// Starts over, for classes have new numbers or nodes new worth.
+    pub fn forget(&mut self) {
+        self.ranked.clear();
+        self.seen = 0;
+    }
+
+    /// Memory needed of each kind of device in the catalogue.
+    pub fn needs(&mut self, catalogue: &Catalogue) -> &Needs {
+        for kind in &catalogue.kinds[self.needs.len()..] {
+            let need = self.shape.need_of(&kind.model, kind.memory_mib);
+            self.needs.push(need.map(signed));
+        }
+        &self.needs
+    }
+}
