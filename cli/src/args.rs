@@ -5,6 +5,7 @@ pub mod admin;
 pub mod look;
 pub mod run;
 pub mod serve;
+pub mod simulate;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -127,6 +128,10 @@ pub enum Command {
     /// Required cost tags, GPU-memory caps and prices
     #[command(subcommand)]
     Policy(admin::Policy),
+
+    /// Replay traces through the coordinator's own scheduler, without a server
+    #[command(subcommand)]
+    Simulate(simulate::Simulate),
 
     /// Who the token belongs to and which platform answers
     Whoami,

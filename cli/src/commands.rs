@@ -13,6 +13,7 @@ pub mod quotas;
 pub mod run;
 pub mod runs;
 pub mod serve;
+pub mod simulate;
 pub mod sync;
 pub mod tenants;
 

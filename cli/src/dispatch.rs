@@ -1,11 +1,12 @@
 //! From the command line's types to plain values, one arm for each verb.
 
-use crate::args::{Command, Global, admin, look, run::RunArgs, serve};
+use crate::args::{Command, Global, admin, look, run::RunArgs, serve, simulate};
 use crate::client::Client;
 use crate::commands::policy::Changes;
 use crate::commands::run::{How, dev, prepare};
 use crate::commands::runs::{Filter, cancel, logs, wait};
 use crate::commands::serve::{Logging, agent_alone, coordinator_alone, up};
+use crate::commands::simulate::placement;
 use crate::commands::{
     self, Outcome, access, artifacts, completion, cost, models, nodes, policy, pools, quotas, runs,
     sync, tenants,
@@ -37,6 +38,12 @@ pub fn dispatch(printer: &Printer, global: Global, command: Command) -> Result<u
             printer.text(&completion::reference());
             Ok(exit::DONE)
         }
+        Command::Simulate(simulate::Simulate::Placement(args)) => match (args.order, args.out) {
+            (Some(order), Some(out)) => {
+                placement::replay(printer, &args.nodes, &args.pods, &order, &out)
+            }
+            _ => placement::answer(&args.nodes, &args.pods),
+        },
         Command::Logout => access::logout(printer, &config::home()?),
         Command::Up(args) => start_up(printer, args),
         Command::Coordinator(args) => start_coordinator(printer, args),
@@ -208,6 +215,7 @@ async fn ask(client: &Client, printer: &Printer, command: Command) -> Outcome {
         | Command::Coordinator(_)
         | Command::Agent(_)
         | Command::Launcher(_)
+        | Command::Simulate(_)
         | Command::Login
         | Command::Logout
         | Command::Completion(_)

@@ -22,6 +22,10 @@ const PURE: &[(&str, &[&str])] = &[
             "thiserror",
         ],
     ),
+    (
+        "coordinator/simulation",
+        &["coordinator-core", "csv", "thiserror"],
+    ),
 ];
 
 /// Each crate of ours, its folder, and which others of ours it may import.
@@ -36,6 +40,11 @@ const DIRECTIONS: &[(&str, &str, &[&str])] = &[
     (
         "coordinator-tracking",
         "coordinator/tracking",
+        &["coordinator-core"],
+    ),
+    (
+        "coordinator-simulation",
+        "coordinator/simulation",
         &["coordinator-core"],
     ),
     (

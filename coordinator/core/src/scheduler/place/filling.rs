@@ -2,7 +2,7 @@
 
 use super::class::{Catalogue, FreeDevice, Layout, LayoutId, NodeState};
 use super::mix::Mix;
-use super::prices::{Offer, TEMPERATURE_MILLI, rounded, settle, weights};
+use super::prices::{Offer, TEMPERATURE_MILLI, climate, rounded, settle, weights};
 use super::table::{Frame, Table, parts_free};
 use std::collections::BTreeMap;
 
@@ -88,8 +88,8 @@ impl FillingValues {
             .or_insert(next);
         if position == next {
             let frame = Frame::of(description, catalogue, &self.offers);
-            let weights = weights(&self.offers, TEMPERATURE_MILLI);
-            let table = frame.solve(&weights, TEMPERATURE_MILLI);
+            let climate = climate(&self.offers, TEMPERATURE_MILLI);
+            let table = frame.solve(&weights(&self.offers, climate), climate);
             self.frames.push((frame, table));
         }
         self.by_layout.insert(layout, position);

@@ -52,6 +52,11 @@ struct Class {
     state: Arc<NodeState>,
     worth: i64,
     nodes: BTreeSet<u32>,
+    /// Orders classes of equal loss: the last of its nodes when it was populated. Nodes are taken from
+    /// the first, so the order is one fixed order of nodes, in which those already begun come before
+    /// those that wait untouched. Any other rule (the fuller state, the older) is a bias that adds
+    /// up to points of the cluster.
+    tie: u32,
 }
 
 /// What is free on one node. Less than nothing where more is held than the node now has.
@@ -89,6 +94,7 @@ impl Inventory {
         for node in nodes {
             inventory.refresh_node(node);
         }
+        inventory.tidy();
         inventory
     }
 
@@ -227,24 +233,25 @@ impl Inventory {
         self.catch_up(ranking);
         let ranking = &mut self.rankings[ranking];
         let mut chosen = Vec::with_capacity(members.min(self.positions.len()));
-        let mut empty = Vec::new();
+        let mut stale = Vec::new();
         for entry in &ranking.ranked {
             if chosen.len() == members {
                 break;
             }
-            let class = &self.classes[entry.1 as usize];
-            if class.nodes.is_empty() {
-                empty.push(*entry);
+            let class = &self.classes[entry.2 as usize];
+            if class.nodes.is_empty() || class.tie != entry.1 {
+                stale.push(*entry);
+                continue;
             }
             chosen.extend(
                 class
                     .nodes
                     .iter()
                     .take(members - chosen.len())
-                    .map(|position| (entry.1, *position)),
+                    .map(|position| (entry.2, *position)),
             );
         }
-        for entry in &empty {
+        for entry in &stale {
             ranking.ranked.remove(entry);
         }
         if chosen.len() < members {
@@ -304,7 +311,7 @@ impl Inventory {
                 class.worth,
             );
             if let Some((loss, _)) = assessed {
-                ranking.ranked.insert((loss, *id));
+                ranking.ranked.insert((loss, class.tie, *id));
             }
         }
         ranking.seen = self.populated.len();
@@ -349,11 +356,12 @@ impl Inventory {
             None => self.add_class(Arc::new(state)),
         };
         self.nodes[position as usize].class = class;
-        let nodes = &mut self.classes[class as usize].nodes;
-        if nodes.is_empty() {
+        let entered = &mut self.classes[class as usize];
+        if entered.nodes.is_empty() {
+            entered.tie = position;
             self.populated.push(class);
         }
-        nodes.insert(position);
+        entered.nodes.insert(position);
     }
 
     fn add_class(&mut self, state: Arc<NodeState>) -> ClassId {
@@ -362,6 +370,7 @@ impl Inventory {
             worth: self.valuation.worth(&self.catalogue, &state),
             state: state.clone(),
             nodes: BTreeSet::new(),
+            tie: 0,
         });
         self.class_ids.insert(state, id);
         id
@@ -380,7 +389,9 @@ impl Inventory {
             for position in &class.nodes {
                 self.nodes[*position as usize].class = id;
             }
-            self.classes[id as usize].nodes = class.nodes;
+            let kept = &mut self.classes[id as usize];
+            kept.tie = class.nodes.last().copied().unwrap_or(0);
+            kept.nodes = class.nodes;
             self.populated.push(id);
         }
     }
@@ -454,6 +465,49 @@ impl Free {
                 .iter()
                 .map(|device| self.device_ids[*device].clone())
                 .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Inventory {
+    /// That the classes and rankings agree with a scan of the nodes.
+    pub(super) fn check(&mut self) {
+        let members: usize = self.classes.iter().map(|class| class.nodes.len()).sum();
+        assert_eq!(members, self.positions.len(), "each node is in one class");
+        for position in self.positions.values() {
+            let node = &self.nodes[*position as usize];
+            let class = &self.classes[node.class as usize];
+            assert!(class.nodes.contains(position));
+            assert_eq!(*class.state, node.state());
+        }
+        for ranking in 0..self.rankings.len() {
+            self.catch_up(ranking);
+            let ranking = &mut self.rankings[ranking];
+            let shape = ranking.shape.clone();
+            let needs = ranking.needs(&self.catalogue);
+            let mut scanned = BTreeSet::new();
+            for (id, class) in (0..).zip(&self.classes) {
+                let (state, worth) = (&class.state, class.worth);
+                let assessed = self
+                    .valuation
+                    .assess(&self.catalogue, &shape, needs, state, worth);
+                if let Some((loss, _)) = assessed
+                    && !class.nodes.is_empty()
+                {
+                    scanned.insert((loss, class.tie, id));
+                }
+            }
+            let ranked: BTreeSet<_> = ranking
+                .ranked
+                .iter()
+                .filter(|(_, tie, id)| {
+                    let class = &self.classes[*id as usize];
+                    !class.nodes.is_empty() && class.tie == *tie
+                })
+                .copied()
+                .collect();
+            assert_eq!(ranked, scanned, "a ranking agrees with a scan");
         }
     }
 }

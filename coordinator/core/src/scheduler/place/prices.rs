@@ -11,7 +11,7 @@
 use super::class::{Catalogue, Layout};
 use super::mix::Mix;
 use super::shape::Shape;
-use super::table::Frame;
+use super::table::{Climate, Frame};
 use std::collections::BTreeMap;
 
 /// Softness of the fillings, in thousandths of a device. Chosen, like the rest here, on orders and
@@ -20,7 +20,7 @@ pub(super) const TEMPERATURE_MILLI: f64 = 15.0;
 /// Softness at the first round: prices settle sooner from above.
 const FIRST_TEMPERATURE_MILLI: f64 = 100.0;
 /// Rounds of scaling. More change the figures by less than 0.1 points.
-const MOST_ROUNDS: u64 = 100;
+const MOST_ROUNDS: u64 = 80;
 const LEAST_ROUNDS: u64 = 25;
 /// Multiplications for all rounds together: about half a second on one core.
 const MOST_WORK: u64 = 3_000_000_000;
@@ -34,8 +34,8 @@ const LARGEST_MISMATCH: f64 = 2.0;
 /// placed wherever it fits, so its price has no natural end; a device's share of a node's CPU is
 /// worth well below this.
 const DEAREST_CORE_MILLI: f64 = 400.0;
-/// Keeps the weight of a whole node's CPU within a double.
-const LARGEST_EXPONENT: f64 = 600.0;
+/// Where the price of a core begins.
+const FIRST_CORE_MILLI: f64 = 40.0;
 /// Shapes priced apart; see [`offers`].
 const MOST_OFFERS: usize = 512;
 
@@ -67,11 +67,24 @@ impl Offer {
 }
 
 /// Weights of offers, as the tables take them.
-pub(super) fn weights(offers: &[Offer], temperature_milli: f64) -> Vec<f64> {
+pub(super) fn weights(offers: &[Offer], climate: Climate) -> Vec<f64> {
     offers
         .iter()
-        .map(|offer| offer.weight(temperature_milli))
+        .map(|offer| offer.weight(climate.temperature_milli))
         .collect()
+}
+
+/// The temperature with the going price of a core: what demand without devices pays for one.
+pub(super) fn climate(offers: &[Offer], temperature_milli: f64) -> Climate {
+    let (mut paid_milli, mut cores) = (0.0, 0.0);
+    for offer in offers.iter().filter(|offer| offer.shape.devices == 0) {
+        paid_milli += offer.comes * offer.price_milli.max(0.0);
+        cores += offer.comes * offer.shape.cpu_milli as f64 / 1_000.0;
+    }
+    Climate {
+        temperature_milli,
+        core_milli: if cores > 0.0 { paid_milli / cores } else { 0.0 },
+    }
 }
 
 /// The prices of a mix on a cluster: so many nodes of each layout.
@@ -87,10 +100,11 @@ pub(super) fn settle(mix: &Mix, layouts: &[(&Layout, usize)], catalogue: &Catalo
     for round in 0..rounds {
         let part = round as f64 / (rounds as f64 * (1.0 - SETTLED_PART));
         let temperature_milli = FIRST_TEMPERATURE_MILLI / cooling.powf(part.min(1.0));
-        let weights = weights(&offers, temperature_milli);
+        let climate = climate(&offers, temperature_milli);
+        let weights = weights(&offers, climate);
         let mut supply = vec![0.0; offers.len()];
         for (frame, nodes) in &frames {
-            let table = frame.solve(&weights, temperature_milli);
+            let table = frame.solve(&weights, climate);
             frame.supply(&table, &weights, *nodes, &mut supply);
         }
         for (offer, supplied) in offers.iter_mut().zip(supply) {
@@ -129,11 +143,6 @@ fn offers(mix: &Mix, layouts: &[(&Layout, usize)]) -> Vec<Offer> {
         .iter()
         .map(|(layout, count)| 1_000.0 * layout.devices.len() as f64 * *count as f64)
         .sum();
-    let cores = layouts
-        .iter()
-        .map(|(layout, _)| layout.cpu_milli as f64 / 1_000.0)
-        .fold(1.0, f64::max);
-    let dearest_milli = DEAREST_CORE_MILLI.min(LARGEST_EXPONENT * TEMPERATURE_MILLI / cores);
     counts
         .into_iter()
         .map(|(shape, count)| {
@@ -141,10 +150,7 @@ fn offers(mix: &Mix, layouts: &[(&Layout, usize)]) -> Vec<Offer> {
                 (shape.gpu_milli() as f64, shape.gpu_milli() as f64)
             } else {
                 let cores = shape.cpu_milli as f64 / 1_000.0;
-                (
-                    dearest_milli * cores,
-                    (dearest_milli * cores).min(40.0 * cores),
-                )
+                (DEAREST_CORE_MILLI * cores, FIRST_CORE_MILLI * cores)
             };
             Offer {
                 comes: count * capacity_milli / mix.gpu_milli(),

@@ -9,14 +9,14 @@ use std::collections::BTreeSet;
 /// A class of nodes in equal state, by number within one inventory.
 pub(super) type ClassId = u32;
 
-/// The classes that fit a shape, by loss and then by age: between equals, a state known for longer
-/// is one that the fleet comes back to.
+/// The classes that fit a shape, by loss and then by tie. An entry whose tie is not its class's any
+/// more is stale: the class was empty meanwhile, and stands again under its new tie.
 #[derive(Debug, Clone)]
 pub(super) struct Ranking {
     pub shape: Shape,
     /// Memory needed of each kind of device.
     needs: Vec<Option<i64>>,
-    pub ranked: BTreeSet<(i64, ClassId)>,
+    pub ranked: BTreeSet<(i64, u32, ClassId)>,
     /// How much of the inventory's log of populated classes is ranked here.
     pub seen: usize,
 }

@@ -20,7 +20,7 @@ pub(super) const DEVICE_PARTS: usize = 100;
 pub(super) const PART_MILLI: f64 = 10.0;
 /// Steps that a node's CPU is cut into. With 48 the figures of docs/performance.md fall by a tenth
 /// of a point, with 128 they do not rise.
-const CPU_STEPS: f64 = 64.0;
+const CPU_STEPS: f64 = 96.0;
 /// A step of CPU is no smaller, so that small nodes have few.
 const LEAST_STEP_MILLI: f64 = 250.0;
 /// How much of a step an offer may pass a whole number by before it counts as one more: rounding up
@@ -57,9 +57,21 @@ pub(super) struct Frame {
     bare: Vec<(usize, usize)>,
 }
 
+/// What the sums are taken at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Climate {
+    /// Softness, in thousandths of a device.
+    pub temperature_milli: f64,
+    /// What a core is about worth, in thousandths of a device. Sums for more CPU are divided by its
+    /// worth, so that they stay within a double however large the node; nothing else depends on it.
+    pub core_milli: f64,
+}
+
 /// A frame's sums for one set of weights.
 pub(super) struct Table {
-    temperature_milli: f64,
+    climate: Climate,
+    /// What one step of CPU divides the sums by.
+    decay: f64,
     /// By kind, parts free and steps free.
     partial: Vec<Vec<Vec<f64>>>,
     /// By whole devices free, in the frame's order, and steps free; each divided by its last.
@@ -175,6 +187,10 @@ impl Frame {
         }
     }
 
+    fn step_milli(&self, climate: Climate) -> f64 {
+        climate.core_milli * self.step_cpu_milli / 1_000.0
+    }
+
     /// Multiplications that one [`Self::solve`] and one [`Self::supply`] take, about.
     pub fn work(&self) -> u64 {
         let length = self.steps as u64 + 1;
@@ -183,21 +199,24 @@ impl Frame {
     }
 
     /// Sums over all fillings, for these weights of the offers.
-    pub fn solve(&self, weights: &[f64], temperature_milli: f64) -> Table {
+    pub fn solve(&self, weights: &[f64], climate: Climate) -> Table {
         let length = self.steps + 1;
-        let mut bare = vec![1.0_f64; length];
+        let decay = (-self.step_milli(climate) / climate.temperature_milli).exp();
+        let mut bare = powers(decay, length);
         for (number, size) in &self.bare {
+            let weight = weights[*number] * decay.powi(*size as i32);
             for step in *size..length {
-                bare[step] = (bare[step] + bare[step - size] * weights[*number]).min(LARGEST_SUM);
+                bare[step] = (bare[step] + bare[step - size] * weight).min(LARGEST_SUM);
             }
         }
         let partial: Vec<_> = self
             .kinds
             .iter()
-            .map(|kind| self.solve_device(kind, weights, temperature_milli))
+            .map(|kind| self.solve_device(kind, weights, climate.temperature_milli, decay))
             .collect();
         let mut table = Table {
-            temperature_milli,
+            climate,
+            decay,
             partial,
             whole: Vec::with_capacity(self.devices.len() + 1),
             offset: Vec::with_capacity(self.devices.len() + 1),
@@ -206,13 +225,13 @@ impl Frame {
         table.push(bare, 0.0);
         for (before, position) in self.devices.iter().enumerate() {
             let count = before + 1;
-            let mut sums = joined(
-                &table.whole[before],
-                &table.partial[*position][DEVICE_PARTS],
-            );
+            let device = &table.partial[*position][DEVICE_PARTS];
+            let mut sums = joined(&table.whole[before], device, decay);
             for (number, devices, size) in &self.several {
                 if count <= self.alike && *devices <= count {
-                    let weight = weights[*number] * table.ratio(count - devices, before);
+                    let weight = weights[*number]
+                        * decay.powi(*size as i32)
+                        * table.ratio(count - devices, before);
                     let rest = &table.whole[count - devices];
                     for (sum, rest) in sums[*size..].iter_mut().zip(rest) {
                         *sum += rest * weight;
@@ -225,13 +244,22 @@ impl Frame {
         table
     }
 
-    fn solve_device(&self, kind: &KindFrame, weights: &[f64], temperature: f64) -> Vec<Vec<f64>> {
-        let length = self.steps + 1;
+    fn solve_device(
+        &self,
+        kind: &KindFrame,
+        weights: &[f64],
+        temperature_milli: f64,
+        decay: f64,
+    ) -> Vec<Vec<f64>> {
+        let nothing = powers(decay, self.steps + 1);
         // What stays free costs its thousandths, so that sums stay near one whatever the device.
         let mut sums: Vec<Vec<f64>> = (0..=DEVICE_PARTS)
-            .map(|parts| vec![(-(parts as f64) * PART_MILLI / temperature).exp(); length])
+            .map(|parts| {
+                let idle = (-(parts as f64) * PART_MILLI / temperature_milli).exp();
+                nothing.iter().map(|sum| sum * idle).collect()
+            })
             .collect();
-        for ((parts, size), weight) in kind.cells.iter().zip(kind.cell_weights(weights)) {
+        for ((parts, size), weight) in kind.cells.iter().zip(kind.cell_weights(weights, decay)) {
             for free in *parts..=DEVICE_PARTS {
                 let (below, rest) = sums.split_at_mut(free);
                 let source = &below[free - parts];
@@ -256,7 +284,7 @@ impl Frame {
             let (lower, upper) = by_whole.split_at_mut(count);
             let shrink = (table.offset[count - 1] - table.offset[count]).exp();
             let outer: Vec<f64> = upper[0].iter().map(|value| value * shrink).collect();
-            let steps = differences(&table.partial[position][DEVICE_PARTS]);
+            let steps = differences(&table.partial[position][DEVICE_PARTS], table.decay);
             let rest = &table.whole[count - 1];
             let below = &mut lower[count - 1];
             let by_device = &mut by_device[position];
@@ -270,7 +298,9 @@ impl Frame {
                 if count > self.alike || *several > count {
                     continue;
                 }
-                let weight = weights[*number] * table.ratio(count - several, count - 1);
+                let weight = weights[*number]
+                    * table.decay.powi(*size as i32)
+                    * table.ratio(count - several, count - 1);
                 let rest = &table.whole[count - several];
                 let below = &mut lower[count - several];
                 let mut expected = 0.0;
@@ -283,7 +313,8 @@ impl Frame {
             }
         }
         for (number, size) in &self.bare {
-            let expected = series(*size, weights[*number], length, |shift| {
+            let weight = weights[*number] * table.decay.powi(*size as i32);
+            let expected = series(*size, weight, length, |shift| {
                 (shift..length)
                     .map(|step| by_whole[0][step] * table.whole[0][step - shift])
                     .sum()
@@ -291,8 +322,10 @@ impl Frame {
             supply[*number] += expected * nodes;
         }
         for (position, kind) in self.kinds.iter().enumerate() {
-            let sums = kind.cell_weights(weights);
-            let expected = self.expected_cells(kind, &sums, table, position, &by_device[position]);
+            let decayed = kind.cell_weights(weights, table.decay);
+            let sums = kind.cell_weights(weights, 1.0);
+            let by_device = &by_device[position];
+            let expected = self.expected_cells(kind, &decayed, table, position, by_device);
             for (number, cell) in kind.cell_of.iter().enumerate() {
                 if let Some(cell) = *cell
                     && sums[cell] > 0.0
@@ -314,7 +347,7 @@ impl Frame {
         let length = self.steps + 1;
         let steps: Vec<Vec<f64>> = table.partial[position]
             .iter()
-            .map(|sums| differences(sums))
+            .map(|sums| differences(sums, table.decay))
             .collect();
         kind.cells
             .iter()
@@ -363,7 +396,8 @@ impl Frame {
             let logarithms = self.logarithms(table, &free);
             table.remembered.insert(free.clone(), logarithms);
         }
-        table.remembered[&free][step] * table.temperature_milli + idle_milli
+        let cpu_milli = step as f64 * self.step_milli(table.climate);
+        table.remembered[&free][step] * table.climate.temperature_milli + cpu_milli + idle_milli
     }
 
     fn logarithms(&self, table: &Table, free: &[(KindId, u8)]) -> Vec<f64> {
@@ -376,7 +410,8 @@ impl Frame {
         let mut sums = table.whole[whole].clone();
         for (kind, parts) in free.iter().filter(|device| !is_whole(device)) {
             if let Some(position) = self.kinds.iter().position(|frame| frame.kind == *kind) {
-                sums = joined(&sums, &table.partial[position][usize::from(*parts)]);
+                let device = &table.partial[position][usize::from(*parts)];
+                sums = joined(&sums, device, table.decay);
             }
         }
         sums.iter()
@@ -386,12 +421,15 @@ impl Frame {
 }
 
 impl KindFrame {
-    fn cell_weights(&self, weights: &[f64]) -> Vec<f64> {
+    fn cell_weights(&self, weights: &[f64], decay: f64) -> Vec<f64> {
         let mut sums = vec![0.0; self.cells.len()];
         for (cell, weight) in self.cell_of.iter().zip(weights) {
             if let Some(cell) = cell {
                 sums[*cell] += weight;
             }
+        }
+        for (sum, (_, size)) in sums.iter_mut().zip(&self.cells) {
+            *sum *= decay.powi(*size as i32);
         }
         sums
     }
@@ -415,9 +453,9 @@ impl Table {
 }
 
 /// The sums for two lots of devices that share the CPU.
-fn joined(left: &[f64], right: &[f64]) -> Vec<f64> {
+fn joined(left: &[f64], right: &[f64], decay: f64) -> Vec<f64> {
     let mut sums = vec![0.0_f64; left.len()];
-    for (size, step) in differences(right).into_iter().enumerate() {
+    for (size, step) in differences(right, decay).into_iter().enumerate() {
         if step > 0.0 {
             for (sum, left) in sums[size..].iter_mut().zip(left) {
                 *sum += step * left;
@@ -427,14 +465,22 @@ fn joined(left: &[f64], right: &[f64]) -> Vec<f64> {
     sums
 }
 
-fn differences(sums: &[f64]) -> Vec<f64> {
+/// The sums of fillings that take exactly so many steps, from those that take so many or fewer.
+fn differences(sums: &[f64], decay: f64) -> Vec<f64> {
     let mut before = 0.0;
     sums.iter()
         .map(|sum| {
-            let step = sum - before;
+            let step = sum - before * decay;
             before = *sum;
-            step
+            step.max(0.0)
         })
+        .collect()
+}
+
+/// One, `decay`, its square and so on.
+fn powers(decay: f64, length: usize) -> Vec<f64> {
+    std::iter::successors(Some(1.0), |power| Some(power * decay))
+        .take(length)
         .collect()
 }
 

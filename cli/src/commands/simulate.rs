@@ -1,0 +1,3 @@
+//! What `platform simulate` does: traces through the coordinator's own core, with no server.
+
+pub mod placement;
