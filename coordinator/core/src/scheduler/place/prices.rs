@@ -14,15 +14,16 @@ use super::shape::Shape;
 use super::table::{Climate, Frame};
 use std::collections::BTreeMap;
 
-/// Softness of the fillings, in thousandths of a device. Chosen, like the rest here, on orders and
-/// altered mixes and clusters beside those that docs/performance.md reports: 10 to 20 do equally.
-pub(super) const TEMPERATURE_MILLI: f64 = 15.0;
+/// Softness of the fillings, in thousandths of a device. Chosen, like the rest here, on orders, mixes
+/// and clusters beside those that docs/performance.md reports: less is better by a few tenths of a
+/// point on large clusters, more refuses large demand later on small ones.
+pub(super) const TEMPERATURE_MILLI: f64 = 17.0;
 /// Softness at the first round: prices settle sooner from above.
 const FIRST_TEMPERATURE_MILLI: f64 = 100.0;
-/// Rounds of scaling. More change the figures by less than 0.1 points.
-const MOST_ROUNDS: u64 = 80;
+/// Rounds of scaling. Three times as many change the figures by less than 0.1 points.
+const MOST_ROUNDS: u64 = 100;
 const LEAST_ROUNDS: u64 = 25;
-/// Multiplications for all rounds together: about half a second on one core.
+/// Multiplications for all rounds together: below a second on one core.
 const MOST_WORK: u64 = 3_000_000_000;
 /// The last part of the rounds, at the last temperature.
 const SETTLED_PART: f64 = 0.2;
@@ -89,11 +90,12 @@ pub(super) fn climate(offers: &[Offer], temperature_milli: f64) -> Climate {
 
 /// The prices of a mix on a cluster: so many nodes of each layout.
 pub(super) fn settle(mix: &Mix, layouts: &[(&Layout, usize)], catalogue: &Catalogue) -> Vec<Offer> {
-    let mut offers = offers(mix, layouts);
+    let mut offers = offers(mix);
     let frames: Vec<(Frame, f64)> = layouts
         .iter()
         .map(|(layout, count)| (Frame::of(layout, catalogue, &offers), *count as f64))
         .collect();
+    expect(&mut offers, &frames, capacity_milli(layouts));
     let work: u64 = frames.iter().map(|(frame, _)| frame.work()).sum();
     let rounds = (MOST_WORK / work.max(1)).clamp(LEAST_ROUNDS, MOST_ROUNDS);
     let cooling = FIRST_TEMPERATURE_MILLI / TEMPERATURE_MILLI;
@@ -117,9 +119,31 @@ pub(super) fn settle(mix: &Mix, layouts: &[(&Layout, usize)], catalogue: &Catalo
     offers
 }
 
+/// How many of each offer come until all that fits somewhere asks for as much as there is: what fits
+/// nowhere takes no room from the others.
+fn expect(offers: &mut [Offer], frames: &[(Frame, f64)], capacity_milli: f64) {
+    let asked_milli: f64 = (0..)
+        .zip(offers.iter())
+        .filter(|(number, _)| frames.iter().any(|(frame, _)| frame.holds(*number)))
+        .map(|(_, offer)| offer.comes * offer.shape.gpu_milli() as f64)
+        .sum();
+    if asked_milli > 0.0 {
+        for offer in offers {
+            offer.comes *= capacity_milli / asked_milli;
+        }
+    }
+}
+
+fn capacity_milli(layouts: &[(&Layout, usize)]) -> f64 {
+    layouts
+        .iter()
+        .map(|(layout, count)| 1_000.0 * layout.devices.len() as f64 * *count as f64)
+        .sum()
+}
+
 /// The mix as offers. Where it has more shapes than can be priced apart, CPU and memory are rounded
 /// until they are few enough, and at last the rarest are left out.
-fn offers(mix: &Mix, layouts: &[(&Layout, usize)]) -> Vec<Offer> {
+fn offers(mix: &Mix) -> Vec<Offer> {
     let mut counts: BTreeMap<Shape, f64> = BTreeMap::new();
     for digits in [u32::MAX, 5, 4, 3] {
         counts.clear();
@@ -139,10 +163,6 @@ fn offers(mix: &Mix, layouts: &[(&Layout, usize)]) -> Vec<Offer> {
     counts.sort_by(|left, right| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0)));
     counts.truncate(MOST_OFFERS);
     let total: f64 = counts.iter().map(|(_, count)| count).sum();
-    let capacity_milli: f64 = layouts
-        .iter()
-        .map(|(layout, count)| 1_000.0 * layout.devices.len() as f64 * *count as f64)
-        .sum();
     counts
         .into_iter()
         .map(|(shape, count)| {
@@ -153,7 +173,7 @@ fn offers(mix: &Mix, layouts: &[(&Layout, usize)]) -> Vec<Offer> {
                 (DEAREST_CORE_MILLI * cores, FIRST_CORE_MILLI * cores)
             };
             Offer {
-                comes: count * capacity_milli / mix.gpu_milli(),
+                comes: count,
                 part: count / total,
                 most_milli,
                 price_milli,

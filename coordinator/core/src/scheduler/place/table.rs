@@ -18,9 +18,9 @@ use std::collections::BTreeMap;
 pub(super) const DEVICE_PARTS: usize = 100;
 /// Thousandths of a device in each part.
 pub(super) const PART_MILLI: f64 = 10.0;
-/// Steps that a node's CPU is cut into. With 48 the figures of docs/performance.md fall by a tenth
-/// of a point, with 128 they do not rise.
-const CPU_STEPS: f64 = 96.0;
+/// Steps that a node's CPU is cut into. Half as many do as well on the openb traces, and up to two
+/// points worse on clusters where CPU is scarce; twice as many are no better.
+const CPU_STEPS: f64 = 128.0;
 /// A step of CPU is no smaller, so that small nodes have few.
 const LEAST_STEP_MILLI: f64 = 250.0;
 /// How much of a step an offer may pass a whole number by before it counts as one more: rounding up
@@ -185,6 +185,16 @@ impl Frame {
                 }
             }
         }
+    }
+
+    /// Whether an empty node could hold the offer of this number.
+    pub fn holds(&self, number: usize) -> bool {
+        self.kinds.iter().any(|kind| kind.cell_of[number].is_some())
+            || self
+                .several
+                .iter()
+                .any(|(several, _, _)| *several == number)
+            || self.bare.iter().any(|(bare, _)| *bare == number)
     }
 
     fn step_milli(&self, climate: Climate) -> f64 {

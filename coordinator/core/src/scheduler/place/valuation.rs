@@ -5,8 +5,9 @@ use super::filling::FillingValues;
 use super::shape::Shape;
 use crate::model::WHOLE_DEVICE_MILLI;
 
-/// Losses are compared in hundredths of a device. Exact ones would chase noise from node to node,
-/// where equal ones keep to nodes already begun (Weng et al., USENIX ATC 2023, round theirs too).
+/// Losses are compared in steps of so many thousandths of a device. Exact ones would chase noise from
+/// node to node, where equal ones keep to nodes already begun (Weng et al., USENIX ATC 2023, round
+/// theirs too).
 const LOSS_STEP_MILLI: i64 = 5;
 
 /// Who says what a node is worth.
