@@ -13,6 +13,7 @@ mod fairness;
 mod forecast;
 mod pass;
 pub mod place;
+pub mod queue;
 
 pub use explain::{Tier, Waiting, explain, explain_spec};
 pub use forecast::preempted_by;
