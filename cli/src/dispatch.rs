@@ -7,6 +7,7 @@ use crate::commands::run::{How, dev, prepare};
 use crate::commands::runs::{Filter, cancel, logs, wait};
 use crate::commands::serve::{Logging, agent_alone, coordinator_alone, up};
 use crate::commands::simulate::placement;
+use crate::commands::simulate::queue::Files;
 use crate::commands::{
     self, Outcome, access, artifacts, completion, cost, models, nodes, policy, pools, quotas, runs,
     sync, tenants,
@@ -15,6 +16,7 @@ use crate::config;
 use crate::failure::{Failure, exit};
 use crate::output::Printer;
 use crate::project::Project;
+use coordinator_core::scheduler::queue::Rules;
 use platform_proto::http::{NodeRequest, QuotaRequest, TenantChange, TenantRequest, TokenRequest};
 use std::process::ExitCode;
 
@@ -45,6 +47,7 @@ pub fn dispatch(printer: &Printer, global: Global, command: Command) -> Result<u
             _ => placement::answer(&args.nodes, &args.pods),
         },
         Command::Logout => access::logout(printer, &config::home()?),
+        Command::Simulate(simulate::Simulate::Queue(args)) => simulate_queue(printer, args),
         Command::Up(args) => start_up(printer, args),
         Command::Coordinator(args) => start_coordinator(printer, args),
         Command::Agent(args) => start_agent(printer, &global, args),
@@ -86,6 +89,20 @@ pub fn dispatch(printer: &Printer, global: Global, command: Command) -> Result<u
             runtime(false)?.block_on(ask(&client, printer, other))
         }
     }
+}
+
+fn simulate_queue(printer: &Printer, args: simulate::Queue) -> Result<u8, Failure> {
+    let rules = match args.policy {
+        simulate::Policy::Standard => Rules::standard(),
+        simulate::Policy::LeastAttained => Rules::least_attained(),
+    };
+    let files = Files {
+        jobs: args.jobs,
+        cluster: args.cluster,
+        out: args.out,
+        history: args.history,
+    };
+    commands::simulate::queue::run(printer, &files, &rules)
 }
 
 /// Commands that are questions to, or changes of, a running platform.

@@ -1,6 +1,6 @@
 //! Arguments of `platform simulate`: traces replayed through the coordinator's own core.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// `platform simulate`.
@@ -9,6 +9,9 @@ pub enum Simulate {
     /// Fill a cluster with the pods of a trace, one arrival after another
     #[command(after_help = PLACEMENT_EXAMPLES)]
     Placement(Placement),
+    /// Who would wait how long: replay a trace of runs through the scheduler's queueing policy
+    #[command(after_help = QUEUE_EXAMPLES)]
+    Queue(Queue),
 }
 
 const PLACEMENT_EXAMPLES: &str = "\
@@ -36,4 +39,44 @@ pub struct Placement {
     /// Where the decisions of --order go, as CSV
     #[arg(long, value_name = "FILE", requires = "order")]
     pub out: Option<PathBuf>,
+}
+
+const QUEUE_EXAMPLES: &str = "\
+The trace is CSV with the columns job_id,submit,tenant,gpus,duration and optionally user,name,pred;
+times in seconds. Durations are known to the policy only once a run has ended. The cluster is JSON:
+  {\"mode\": \"shared\", \"nodes\": [{\"prefix\": \"n\", \"count\": 176, \"gpus\": 8}],
+   \"tenants\": {\"nlp\": {\"quota\": 256}}, \"preempt_overhead\": {\"1\": 7, \"8\": 30, \"inf\": 60}}
+In the mode \"partition\" each entry of nodes names its tenant, and nobody borrows.
+
+Examples:
+  platform simulate queue --jobs jobs.csv.gz --cluster cluster.json --out schedule.csv
+  platform simulate queue --jobs jobs.csv --cluster cluster.json --out schedule.csv --history before.csv --json";
+
+/// `platform simulate queue`.
+#[derive(Debug, Args)]
+pub struct Queue {
+    /// Runs to schedule: CSV, gzipped or not
+    #[arg(long, value_name = "FILE")]
+    pub jobs: PathBuf,
+    /// Nodes, tenants' quotas and the cost of a preemption: JSON
+    #[arg(long, value_name = "FILE")]
+    pub cluster: PathBuf,
+    /// Where to write the schedule: CSV, one row for each spell of a run on its nodes
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Runs that ended before, to predict durations from: CSV like the trace, gzipped or not
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// Which policy decides
+    #[arg(long, value_name = "NAME", default_value = "standard")]
+    pub policy: Policy,
+}
+
+/// Which policy decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Policy {
+    /// What this platform schedules by
+    Standard,
+    /// Two levels of least-attained service, to compare with
+    LeastAttained,
 }

@@ -4,3 +4,4 @@
 //! Readers and writers are given by the caller; there is no clock, no randomness and no tokio.
 
 pub mod placement;
+pub mod queue;
