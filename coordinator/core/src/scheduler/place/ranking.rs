@@ -1,9 +1,8 @@
 //! For one shape, the classes that fit it in order of loss.
 
-use super::class::Catalogue;
+use super::class::{Catalogue, signed};
 use super::shape::Shape;
 use super::valuation::Needs;
-use crate::scheduler::place::class::signed;
 use std::collections::BTreeSet;
 
 /// A class of nodes in equal state, by number within one inventory.

@@ -124,9 +124,9 @@ fn a_share_goes_to_the_device_whose_remainder_the_mix_can_fill() {
     occupied.devices[0].share_milli = 300;
     occupied.devices[1].share_milli = 400;
     inventory.refresh_node(&occupied);
-    let chosen = inventory.choose(&share_of(300, 1_000), 1);
+    let chosen = inventory.choose(share_of(300, 1_000), 1);
     assert_eq!(chosen, Some(vec![devices(&[1])]));
-    let chosen = inventory.choose(&share_of(100, 1_000), 1);
+    let chosen = inventory.choose(share_of(100, 1_000), 1);
     assert_eq!(
         chosen,
         Some(vec![devices(&[0])]),
@@ -159,15 +159,15 @@ fn a_gang_takes_distinct_nodes_or_nothing() {
         .collect();
     let mut inventory = inventory(&nodes);
     let before = frees(&inventory, &nodes);
-    assert_eq!(inventory.take(&whole(1, 0), 5), None);
+    assert_eq!(inventory.take(whole(1, 0), 5), None);
     assert_eq!(frees(&inventory, &nodes), before);
-    let members = inventory.take(&whole(1, 0), 4).expect("four nodes");
+    let members = inventory.take(whole(1, 0), 4).expect("four nodes");
     let names: BTreeSet<_> = members.iter().map(|member| member.node.clone()).collect();
     assert_eq!(names.len(), 4);
-    assert_eq!(inventory.take(&whole(2, 0), 1), None);
-    inventory.give_back(&whole(1, 0), &members);
+    assert_eq!(inventory.take(whole(2, 0), 1), None);
+    inventory.give_back(whole(1, 0), &members);
     assert_eq!(frees(&inventory, &nodes), before);
-    assert_eq!(inventory.take(&whole(1, 0), 0), Some(Vec::new()));
+    assert_eq!(inventory.take(whole(1, 0), 0), Some(Vec::new()));
 }
 
 #[test]
@@ -208,8 +208,8 @@ fn a_node_that_holds_more_than_it_has_takes_nothing_until_it_is_freed() {
     over.cpu_reserved_milli = 70_000;
     over.devices[0].share_milli = 1_500;
     let mut inventory = inventory(&[over]);
-    assert_eq!(inventory.choose(&whole(0, 0), 1), None);
-    assert_eq!(inventory.choose(&share_of(1, 0), 1), None);
+    assert_eq!(inventory.choose(whole(0, 0), 1), None);
+    assert_eq!(inventory.choose(share_of(1, 0), 1), None);
     let held = [MemberPlacement {
         node: node_name("node-1"),
         devices: vec![device("node-1", 0)],
@@ -217,8 +217,8 @@ fn a_node_that_holds_more_than_it_has_takes_nothing_until_it_is_freed() {
     let mut freed = share_of(1_000, 10_000);
     freed.gpu_memory_mib = Some(0);
     inventory.give_back(&freed, &held);
-    assert!(inventory.choose(&share_of(500, 4_000), 1).is_some());
-    assert_eq!(inventory.choose(&share_of(501, 4_000), 1), None);
+    assert!(inventory.choose(share_of(500, 4_000), 1).is_some());
+    assert_eq!(inventory.choose(share_of(501, 4_000), 1), None);
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn absurd_demands_are_refused_and_break_nothing() {
     };
     let mut inventory = learnt(&nodes, &[(absurd.clone(), u64::MAX), (whole(1, 1), 1)]);
     assert_eq!(inventory.take(&absurd, usize::MAX), None);
-    assert!(inventory.take(&whole(2, 1), 1).is_some());
+    assert!(inventory.take(whole(2, 1), 1).is_some());
 }
 
 fn any_shape() -> impl Strategy<Value = Shape> {
