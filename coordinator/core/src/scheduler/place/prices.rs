@@ -14,8 +14,8 @@ use super::shape::Shape;
 use super::table::{Climate, Frame};
 use std::collections::BTreeMap;
 
-/// Softness of the fillings, in thousandths of a device. Chosen, like the rest here, on orders, mixes
-/// and clusters beside those that docs/performance.md reports: less is better by a few tenths of a
+/// Softness of the fillings, in thousandths of a device. Chosen, like the rest here, on the openb
+/// orders and on altered mixes and clusters, see docs/performance.md: less is better by a few tenths of a
 /// point on large clusters, more refuses large demand later on small ones.
 pub(super) const TEMPERATURE_MILLI: f64 = 17.0;
 /// Softness at the first round: prices settle sooner from above.
