@@ -24,7 +24,14 @@ const PURE: &[(&str, &[&str])] = &[
     ),
     (
         "coordinator/simulation",
-        &["coordinator-core", "csv", "thiserror"],
+        &[
+            "coordinator-core",
+            "csv",
+            "flate2",
+            "serde",
+            "serde_json",
+            "thiserror",
+        ],
     ),
 ];
 
