@@ -179,21 +179,31 @@ pub async fn set_quota(
         lend_milli: request.lend_milli,
     };
     if request.dry_run {
-        return app.driver.read(|state| {
+        // The trial takes many plans: on a copy, beside what serves everybody.
+        let (view, copy) = app.driver.read(|state| {
             state.check_quota_change(&change)?;
-            let now_us = crate::now_us().max(state.time_us());
-            let preempts = scheduler::preempted_by(state, now_us, &Command::SetQuota(change))
+            let view = convert::quota_view(state, &tenant, &pool);
+            Ok::<_, ApiError>((view, state.live_copy()))
+        })?;
+        let now_us = crate::now_us().max(copy.time_us());
+        let preempts = tokio::task::spawn_blocking(move || {
+            scheduler::preempted_by(copy, now_us, &Command::SetQuota(change))
+        })
+        .await
+        .map_err(|_| ApiError::unavailable("the trial of the change did not end well"))?;
+        let preempts = app.driver.read(|state| {
+            preempts
                 .into_iter()
                 .map(|preemption| convert::preempted_view(state, preemption))
-                .collect();
-            Ok(Json(QuotaView {
-                gpu_milli: request.gpu_milli,
-                limit_milli: request.limit_milli,
-                lend_milli: request.lend_milli,
-                preempts,
-                ..convert::quota_view(state, &tenant, &pool)
-            }))
+                .collect()
         });
+        return Ok(Json(QuotaView {
+            gpu_milli: request.gpu_milli,
+            limit_milli: request.limit_milli,
+            lend_milli: request.lend_milli,
+            preempts,
+            ..view
+        }));
     }
     app.propose(
         &identity,

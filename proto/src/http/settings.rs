@@ -176,8 +176,12 @@ pub struct PolicyView {
     /// Currency code.
     pub currency: String,
     /// How long an attempt is left alone before it may be stopped for another run.
-    #[serde(default)]
+    #[serde(default = "half_a_minute_ms")]
     pub minimum_run_ms: u64,
+}
+
+fn half_a_minute_ms() -> u64 {
+    30_000
 }
 
 /// What a required tag must hold.

@@ -27,6 +27,9 @@ pub struct Run {
     pub losses: u32,
     /// Somebody asked to stop it.
     pub cancelled: Option<Cancellation>,
+    /// Others were stopped for it: it goes before all others until it is placed.
+    #[serde(default)]
+    pub has_claim: bool,
 }
 
 /// Who asked to stop a run, and why.

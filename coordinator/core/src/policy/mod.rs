@@ -438,9 +438,19 @@ fn check_quota(
 ) -> Result<(), Refusal> {
     let asked = spec.gpu_milli();
     let tenant = &around.tenant.name;
+    // A line is set as a whole, so the hint names all of it.
     let raise = |flag: &str, name: &TenantName| {
+        let line = quotas::line(around.tenants, name, pool);
+        let part = |given: &str, value: Option<u64>| match value {
+            _ if given == flag => format!(" {given} N"),
+            Some(milli) => format!(" {given} {}", gpus(milli)),
+            None => String::new(),
+        };
         format!(
-            "ask for less, or have it raised: platform quotas set {name} --pool {pool} {flag} N"
+            "ask for less, or have it raised: platform quotas set {name} --pool {pool}{}{}{}",
+            part("--gpus", line.map(|line| line.quota_milli)),
+            part("--limit", line.and_then(|line| line.limit_milli)),
+            part("--lend", line.and_then(|line| line.lend_milli)),
         )
     };
     match quotas::standing(around.tenants, pool, tenant, asked, |_| 0) {

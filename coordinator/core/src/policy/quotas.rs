@@ -47,6 +47,43 @@ pub fn is_metered(tenants: &Tenants, pool: &PoolName) -> bool {
         .any(|tenant| tenant.quotas.contains_key(pool))
 }
 
+/// The nearest line at or above a tenant, and whose it is.
+pub fn nearest_line<'a>(
+    tenants: &'a Tenants,
+    tenant: &TenantName,
+    pool: &PoolName,
+) -> Option<(&'a Tenant, &'a Quota)> {
+    tenant_and_above(tenants, tenant).find_map(|above| Some((above, above.quotas.get(pool)?)))
+}
+
+/// What a line guarantees to those who have no line of their own below it (its owner's own runs
+/// too), and what they hold: the rest is guaranteed to the lines below.
+fn rest_of_line(
+    tenants: &Tenants,
+    pool: &PoolName,
+    owner: &TenantName,
+    line: &Quota,
+    used_milli: &impl Fn(&TenantName) -> u64,
+) -> (u64, u64) {
+    let (mut guaranteed_below, mut used_below) = (0_u64, 0_u64);
+    for below in tenants.values() {
+        let Some(lower) = below.quotas.get(pool).filter(|_| below.name != *owner) else {
+            continue;
+        };
+        let nearest = tenant_and_above(tenants, &below.name)
+            .skip(1)
+            .find(|above| above.quotas.contains_key(pool));
+        if nearest.is_some_and(|nearest| nearest.name == *owner) {
+            guaranteed_below = guaranteed_below.saturating_add(lower.quota_milli);
+            used_below = used_below.saturating_add(used_milli(&below.name));
+        }
+    }
+    (
+        line.quota_milli.saturating_sub(guaranteed_below),
+        used_milli(owner).saturating_sub(used_below),
+    )
+}
+
 /// Where `asked_milli` more would put a tenant.
 pub fn standing(
     tenants: &Tenants,
@@ -55,7 +92,7 @@ pub fn standing(
     asked_milli: u64,
     used_milli: impl Fn(&TenantName) -> u64,
 ) -> Standing {
-    let mut own: Option<u64> = None;
+    let mut borrowed: Option<u64> = None;
     let mut within: Option<TenantName> = None;
     for above in tenant_and_above(tenants, tenant) {
         let Some(line) = above.quotas.get(pool) else {
@@ -74,15 +111,22 @@ pub fn standing(
             };
         }
         let over = then.saturating_sub(line.quota_milli).min(asked_milli);
-        match own {
-            None => own = Some(over),
-            Some(borrowed) if borrowed > 0 && over == 0 && within.is_none() => {
-                within = Some(above.name.clone());
-            }
-            Some(_) => {}
+        let own = borrowed.is_none();
+        let milli = *borrowed.get_or_insert_with(|| {
+            let (rest, used_of_rest) = rest_of_line(tenants, pool, &above.name, line, &used_milli);
+            used_of_rest
+                .saturating_add(asked_milli)
+                .saturating_sub(rest)
+                .min(asked_milli)
+                .max(over)
+        });
+        // The line itself may still cover what it guarantees to others below it.
+        let covers = over == 0 && (!own || milli > 0);
+        if milli > 0 && covers && within.is_none() {
+            within = Some(above.name.clone());
         }
     }
-    match own {
+    match borrowed {
         Some(0) => Standing::Guaranteed,
         Some(milli) => Standing::Borrows { milli, within },
         None if asked_milli == 0 || !is_metered(tenants, pool) => Standing::Guaranteed,
@@ -101,39 +145,55 @@ pub fn kept_from_milli(
     tenant: &TenantName,
     used_milli: impl Fn(&TenantName) -> u64,
 ) -> u64 {
-    let keeps = |owner: &Tenant| {
-        owner
-            .quotas
-            .get(pool)
-            .map_or(0, |line| line.kept_milli(used_milli(&owner.name)))
-    };
-    let is_above =
-        |owner: &Tenant| tenant_and_above(tenants, tenant).any(|above| above.name == owner.name);
-    // What a tenant keeps lies within what the one above it keeps: of a branch the larger counts.
-    let mut branches: BTreeMap<TenantName, (u64, u64)> = BTreeMap::new();
-    for owner in tenants.values() {
-        let kept = keeps(owner);
-        if kept == 0 || is_above(owner) {
-            continue;
-        }
-        let top = tenant_and_above(tenants, &owner.name)
-            .take_while(|above| !is_above(above))
-            .last()
-            .unwrap_or(owner);
-        let branch = branches.entry(top.name.clone()).or_default();
-        if top.name == owner.name {
-            branch.0 = kept;
-        } else {
-            branch.1 += kept;
-        }
+    let lends_all = tenants
+        .values()
+        .filter_map(|owner| owner.quotas.get(pool))
+        .all(|line| line.lend_milli.is_none());
+    if lends_all {
+        return 0;
     }
-    branches.values().map(|(top, below)| top.max(below)).sum()
+    let mut below: BTreeMap<Option<&TenantName>, Vec<&Tenant>> = BTreeMap::new();
+    for owner in tenants.values() {
+        below.entry(owner.parent.as_ref()).or_default().push(owner);
+    }
+    let above: Vec<&TenantName> = tenant_and_above(tenants, tenant)
+        .map(|above| &above.name)
+        .collect();
+    kept_below(None, pool, &below, &above, &used_milli)
+}
+
+/// What the branches under `parent` keep: of a branch its own line or its branches' sum, whichever
+/// is more, for what a tenant keeps lies within what the one above it keeps.
+fn kept_below(
+    parent: Option<&TenantName>,
+    pool: &PoolName,
+    below: &BTreeMap<Option<&TenantName>, Vec<&Tenant>>,
+    above: &[&TenantName],
+    used_milli: &impl Fn(&TenantName) -> u64,
+) -> u64 {
+    below
+        .get(&parent)
+        .into_iter()
+        .flatten()
+        .map(|branch| {
+            let inner = kept_below(Some(&branch.name), pool, below, above, used_milli);
+            if above.contains(&&branch.name) {
+                return inner;
+            }
+            let own = branch
+                .quotas
+                .get(pool)
+                .map_or(0, |line| line.kept_milli(used_milli(&branch.name)));
+            own.max(inner)
+        })
+        .sum()
 }
 
 /// Whether a run that asks for `asked_milli` in the guarantee of `owner` may have devices back that
-/// `borrower` holds. The two meet at the nearest tenant above both: from there down the owner's
-/// branch must be within its quotas with what it asks, and the borrower's above every one of its,
-/// what it is giving back already left out.
+/// `borrower` holds. The two meet at the nearest tenant above both, or that is one of them: from
+/// there down the owner's branch must be within its quotas with what it asks, and the borrower's
+/// above every one of its, what it is giving back already left out. A borrower without a line of its
+/// own there is above what the line where they meet guarantees to such.
 pub fn may_reclaim(
     tenants: &Tenants,
     pool: &PoolName,
@@ -151,14 +211,23 @@ pub fn may_reclaim(
         .collect();
     let owned = lines_until(tenants, pool, &above_owner, &above_borrower);
     let borrowed = lines_until(tenants, pool, &above_borrower, &above_owner);
+    let staying = |name: &TenantName| used_milli(name).saturating_sub(leaving_milli(name));
+    let meets = above_borrower
+        .iter()
+        .find(|name| above_owner.contains(name))
+        .and_then(|name| nearest_line(tenants, name, pool));
+    let is_above_rest = || {
+        meets.is_none_or(|(at, line)| {
+            let (rest, used_of_rest) = rest_of_line(tenants, pool, &at.name, line, &staying);
+            used_of_rest > rest
+        })
+    };
     !owned.is_empty()
         && owned
             .iter()
             .all(|(name, quota)| used_milli(name).saturating_add(asked_milli) <= *quota)
-        && borrowed
-            .iter()
-            .all(|(name, quota)| used_milli(name) > quota.saturating_add(leaving_milli(name)))
-        && !above_owner.contains(&borrower)
+        && borrowed.iter().all(|(name, quota)| staying(name) > *quota)
+        && (!borrowed.is_empty() || is_above_rest())
 }
 
 /// The quotas of a branch, from the bottom up to where it meets the other.
@@ -315,6 +384,71 @@ mod tests {
                 kept_from_milli(&tenants, &pool(), &name(tenant), used(holds)),
                 *expected,
                 "{tenant} with {holds:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_three_levels_that_lend_nothing_each_device_is_kept_once() {
+        let tenants = tree(&[
+            ("company", "", 0, None, None),
+            ("research", "company", 8_000, None, Some(0)),
+            ("nlp", "research", 4_000, None, Some(0)),
+            ("guests", "", 0, None, None),
+        ]);
+        let kept = kept_from_milli(&tenants, &pool(), &name("guests"), |_| 0);
+        assert_eq!(kept, 8_000);
+    }
+
+    #[test]
+    fn who_has_no_line_below_one_has_only_what_it_leaves_the_lines_below() {
+        let tenants = tree(&[
+            ("research", "", 8_000, None, None),
+            ("nlp", "research", 6_000, None, None),
+            ("vision", "research", 0, None, None),
+        ]);
+        for tenant in ["vision", "research"] {
+            let found = standing(&tenants, &pool(), &name(tenant), 3_000, |_| 0);
+            assert_eq!(
+                found,
+                Standing::Borrows {
+                    milli: 1_000,
+                    within: Some(name("research")),
+                },
+                "{tenant}: 2 of the 8 are for those without a line"
+            );
+            let holds: Held = match tenant {
+                "vision" => &[("vision", 3_000), ("research", 3_000)],
+                _ => &[("research", 3_000)],
+            };
+            let asks = |milli| {
+                may_reclaim(
+                    &tenants,
+                    &pool(),
+                    &name("nlp"),
+                    milli,
+                    &name(tenant),
+                    used(holds),
+                    |_| 0,
+                )
+            };
+            assert!(asks(6_000), "nlp takes its own from {tenant}");
+            assert!(!asks(6_001), "and no more");
+            let within: Held = match tenant {
+                "vision" => &[("vision", 2_000), ("research", 2_000)],
+                _ => &[("research", 2_000)],
+            };
+            assert!(
+                !may_reclaim(
+                    &tenants,
+                    &pool(),
+                    &name("nlp"),
+                    1_000,
+                    &name(tenant),
+                    used(within),
+                    |_| 0
+                ),
+                "{tenant} keeps what the line leaves it"
             );
         }
     }

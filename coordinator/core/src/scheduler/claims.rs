@@ -1,132 +1,273 @@
-//! Which runs give way to one that may take from them: those with the least work to lose, then the
+//! Which runs give way to those that may take from them: those with the least work to lose, then the
 //! fewest, and never one that does not make room.
+//!
+//! Nodes are asked one by one what they would have to lose; the cheapest are taken first, and each run
+//! is checked as `apply` will check it, after those before it. What claims together would take from a
+//! tenant is counted over all of them.
 
 use super::Plan;
-use crate::model::{MemberDemand, MemberKey, Node, Run, RunId, TenantName};
+use crate::model::{
+    MemberDemand, MemberKey, Node, NodeName, PoolName, Run, RunId, TenantName, tenant_and_above,
+};
 use crate::policy::quotas::{self, Standing};
 use crate::policy::{fits_empty, fits_now};
 use crate::state::{Preemption, State};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Claims looked at in one plan. Each may look at every node of the pool; the next plan, after these
+/// have been applied, looks at the next.
+const MOST_CLAIMS: usize = 32;
+
 /// Work that a run would lose, in thousandths of devices times microseconds, and its id.
 type Loss = (u128, RunId);
+/// Thousandths of devices by tenant, those above included.
+type Amounts = BTreeMap<TenantName, u64>;
 
-/// Proposes who gives way to the first of these runs that somebody can give way to.
-pub fn propose(state: &State, claimants: &[RunId], now_us: u64, plan: &mut Plan) {
+/// Proposes who gives way to these runs, in their order.
+pub fn propose(state: &State, pool: &PoolName, refused: &[RunId], now_us: u64, plan: &mut Plan) {
     let waited_for: BTreeSet<RunId> = state
         .stopping_runs()
         .filter_map(|run| run.last_attempt()?.stopping.as_ref()?.claimant())
         .collect();
-    for claimant in claimants {
-        let Some(run) = state
-            .runs()
-            .get(claimant)
-            // Those for it are stopping already: it waits for them.
-            .filter(|run| !waited_for.contains(&run.id))
-        else {
-            continue;
+    let mut holders = Holders::of(state, pool);
+    for run in state.claimants() {
+        if run.spec.pool.as_ref() == Some(pool) && waited_for.contains(&run.id) {
+            add(
+                state,
+                &mut holders.claimed,
+                &run.tenant,
+                run.spec.gpu_milli(),
+            );
+        }
+    }
+    let claims = refused
+        .iter()
+        // Those for it are stopping already: it waits for them.
+        .filter(|id| !waited_for.contains(id))
+        .filter_map(|id| state.runs().get(id))
+        .take(MOST_CLAIMS);
+    for run in claims {
+        let mut claim = Claim {
+            state,
+            pool,
+            run,
+            demand: state.policy().demand(&run.spec),
+            now_us,
+            given: holders.given.clone(),
+            exempt_until_us: None,
         };
-        let mut claim = Claim::new(state, run, now_us);
-        let victims = claim.victims();
+        let victims = claim.victims(&holders);
         if let Some(at_us) = claim.exempt_until_us {
             plan.look_again_at(at_us);
         }
-        if !victims.is_empty() {
-            plan.preemptions
-                .extend(victims.into_iter().filter_map(|victim| {
-                    Some(Preemption {
-                        run: victim,
-                        attempt: state.runs().get(&victim)?.last_attempt()?.number,
-                        claimant: run.id,
-                    })
-                }));
-            return;
+        let Some((victims, nodes)) = victims.filter(|(victims, _)| !victims.is_empty()) else {
+            continue;
+        };
+        holders.given = claim.given;
+        holders.nodes_taken.extend(nodes);
+        holders.stopped.extend(&victims);
+        add(
+            state,
+            &mut holders.claimed,
+            &run.tenant,
+            run.spec.gpu_milli(),
+        );
+        plan.preemptions
+            .extend(victims.into_iter().filter_map(|victim| {
+                Some(Preemption {
+                    run: victim,
+                    attempt: state.runs().get(&victim)?.last_attempt()?.number,
+                    claimant: run.id,
+                })
+            }));
+    }
+}
+
+/// Who holds what of a pool, and what is claimed of it so far.
+struct Holders<'a> {
+    /// Preemptible runs that nobody has told to stop, on each node.
+    on: BTreeMap<&'a NodeName, Vec<&'a Run>>,
+    /// The lowest priority of each tenant's.
+    lowest_priority: BTreeMap<&'a TenantName, i32>,
+    /// What will be used once those who are stopping have gone.
+    claimed: Amounts,
+    /// What the plan lets be given back.
+    given: Amounts,
+    nodes_taken: BTreeSet<NodeName>,
+    /// Runs that give way to claims before.
+    stopped: BTreeSet<RunId>,
+}
+
+impl<'a> Holders<'a> {
+    fn of(state: &'a State, pool: &PoolName) -> Self {
+        let mut on: BTreeMap<&NodeName, Vec<&Run>> = BTreeMap::new();
+        let mut lowest_priority: BTreeMap<&TenantName, i32> = BTreeMap::new();
+        for run in state.active_runs() {
+            let Some(attempt) = run
+                .last_attempt()
+                .filter(|attempt| attempt.stopping.is_none())
+                .filter(|_| run.spec.preemptible && run.spec.pool.as_ref() == Some(pool))
+            else {
+                continue;
+            };
+            let lowest = lowest_priority.entry(&run.tenant).or_insert(i32::MAX);
+            *lowest = run.spec.priority.min(*lowest);
+            let mut nodes: Vec<&NodeName> =
+                attempt.members.iter().map(|member| &member.node).collect();
+            nodes.dedup();
+            for node in nodes {
+                on.entry(node).or_default().push(run);
+            }
+        }
+        Self {
+            on,
+            lowest_priority,
+            claimed: Amounts::new(),
+            given: Amounts::new(),
+            nodes_taken: BTreeSet::new(),
+            stopped: BTreeSet::new(),
         }
     }
 }
 
 struct Claim<'a> {
     state: &'a State,
+    pool: &'a PoolName,
     run: &'a Run,
     demand: MemberDemand,
     now_us: u64,
-    /// Whether a tenant's runs may be taken at all, asked once for each.
-    may_take: BTreeMap<&'a TenantName, bool>,
+    given: Amounts,
     /// When the first run that is still left alone may be stopped.
     exempt_until_us: Option<u64>,
 }
 
-impl<'a> Claim<'a> {
-    fn new(state: &'a State, run: &'a Run, now_us: u64) -> Self {
-        Self {
-            state,
-            run,
-            demand: state.policy().demand(&run.spec),
-            now_us,
-            may_take: BTreeMap::new(),
-            exempt_until_us: None,
-        }
-    }
+/// What one node would have to lose to hold one member.
+type Offer<'a> = (u128, usize, &'a NodeName, Vec<Loss>);
 
-    /// Runs whose end makes room for every member, or none.
-    fn victims(&mut self) -> BTreeSet<RunId> {
-        let Some(pool) = &self.run.spec.pool else {
-            return BTreeSet::new();
-        };
-        let mut offers: Vec<(u128, usize, &Node, Vec<Loss>)> = Vec::new();
+impl<'a> Claim<'a> {
+    /// Runs whose end makes room for every member, in the order in which they may be stopped, and the
+    /// nodes where it will be; `None`: no runs do.
+    fn victims(&mut self, holders: &Holders<'a>) -> Option<(Vec<RunId>, BTreeSet<NodeName>)> {
+        if !self.may_take_from_anybody(holders) {
+            return None;
+        }
+        let mut offers: BTreeSet<Offer<'a>> = BTreeSet::new();
         for node in self.state.nodes().values() {
-            if node.description.pool == *pool
+            if node.description.pool == *self.pool
                 && node.is_ready()
+                && !holders.nodes_taken.contains(&node.description.name)
                 && fits_empty(node, &self.demand).is_ok()
-                && let Some(victims) = self.offer(node)
             {
-                let loss = victims.iter().map(|(loss, _)| loss).sum();
-                offers.push((loss, victims.len(), node, victims));
+                offers.extend(self.offer(node, holders, &BTreeSet::new()));
             }
         }
-        let members = self.run.spec.nodes as usize;
-        if offers.len() < members {
-            return BTreeSet::new();
+        let mut chosen: Vec<Loss> = Vec::new();
+        let mut nodes = BTreeSet::new();
+        let mut banned: BTreeMap<&NodeName, BTreeSet<RunId>> = BTreeMap::new();
+        while nodes.len() < self.run.spec.nodes as usize {
+            let (_, _, name, victims) = offers.pop_first()?;
+            let before = (self.given.clone(), chosen.len());
+            let refused = victims
+                .into_iter()
+                .find(|victim| !self.choose(*victim, holders, &mut chosen));
+            let Some((_, refused)) = refused else {
+                nodes.insert(name.clone());
+                continue;
+            };
+            // Those chosen meanwhile have taken what its tenant had to give: ask the node again.
+            self.given = before.0;
+            chosen.truncate(before.1);
+            let banned = banned.entry(name).or_default();
+            banned.insert(refused);
+            if let Some(node) = self.state.nodes().get(name) {
+                offers.extend(self.offer(node, holders, banned));
+            }
         }
-        offers.sort_by(|a, b| {
-            (a.0, a.1, &a.2.description.name).cmp(&(b.0, b.1, &b.2.description.name))
-        });
-        let mut chosen: BTreeMap<RunId, u128> = offers
-            .into_iter()
-            .take(members)
-            .flat_map(|(_, _, _, victims)| victims)
-            .map(|(loss, run)| (run, loss))
-            .collect();
-        if !self.lies_within_limits_after(&mut chosen) {
-            return BTreeSet::new();
-        }
-        self.each_may_be_taken(chosen)
+        self.make_it_standing(holders, &mut chosen)
+            .then(|| (chosen.into_iter().map(|(_, run)| run).collect(), nodes))
     }
 
-    /// The cheapest runs of a node without which one member fits there; empty: it fits already.
-    fn offer(&mut self, node: &Node) -> Option<Vec<Loss>> {
-        let mut trial = node.clone();
-        if fits_now(&trial, &self.demand).is_ok() {
-            return Some(Vec::new());
+    /// A look that costs next to nothing, for most that wait may take from nobody.
+    fn may_take_from_anybody(&self, holders: &Holders<'_>) -> bool {
+        holders.lowest_priority.iter().any(|(tenant, lowest)| {
+            if **tenant == self.run.tenant {
+                return self.run.spec.priority > *lowest;
+            }
+            self.may_reclaim_from(tenant, holders)
+        })
+    }
+
+    fn may_reclaim_from(&self, tenant: &TenantName, holders: &Holders<'_>) -> bool {
+        let of = |amounts: &Amounts, name: &TenantName| amounts.get(name).copied().unwrap_or(0);
+        quotas::may_reclaim(
+            self.state.tenants(),
+            self.pool,
+            &self.run.tenant,
+            self.run
+                .spec
+                .gpu_milli()
+                .saturating_add(of(&holders.claimed, &self.run.tenant)),
+            tenant,
+            |name| self.state.used_milli(name, self.pool),
+            |name| {
+                self.state
+                    .stopping_milli(name, self.pool)
+                    .saturating_add(of(&self.given, name))
+            },
+        )
+    }
+
+    /// The cheapest runs of a node without which one member fits there; empty: it fits without.
+    fn offer(
+        &mut self,
+        node: &'a Node,
+        holders: &Holders<'a>,
+        banned: &BTreeSet<RunId>,
+    ) -> Option<Offer<'a>> {
+        let name = &node.description.name;
+        if fits_now(node, &self.demand).is_ok() {
+            return Some((0, 0, name, Vec::new()));
         }
-        let runs: BTreeSet<RunId> = node.members.iter().map(|key| key.run).collect();
-        let mut candidates: Vec<Loss> = runs
-            .into_iter()
-            .filter_map(|id| {
-                let run = self.state.runs().get(&id)?;
-                self.is_candidate(run).then(|| (self.loss(run), id))
-            })
-            .collect();
+        let mut candidates: Vec<Loss> = Vec::new();
+        for run in holders.on.get(name).into_iter().flatten() {
+            if !banned.contains(&run.id) && self.is_candidate(run, holders) {
+                candidates.push((self.loss(run), run.id));
+            }
+        }
+        if candidates.is_empty() && !node.members.iter().any(|key| self.leaves(key.run)) {
+            return None;
+        }
         candidates.sort_unstable();
+        let mut trial = node.clone();
+        let leaving: BTreeSet<RunId> = node
+            .members
+            .iter()
+            .map(|key| key.run)
+            .filter(|run| self.leaves(*run))
+            .collect();
+        for run in leaving {
+            remove(&mut trial, self.state, run);
+        }
+        let without_leaving = trial.clone();
         let mut taken: Vec<Loss> = Vec::new();
-        for candidate in candidates {
+        let mut candidates = candidates.into_iter();
+        while fits_now(&trial, &self.demand).is_err() {
+            let candidate = candidates.next()?;
             remove(&mut trial, self.state, candidate.1);
             taken.push(candidate);
-            if fits_now(&trial, &self.demand).is_ok() {
-                return Some(self.only_needed(node, taken));
-            }
         }
-        None
+        let taken = self.only_needed(&without_leaving, taken);
+        let loss = taken.iter().map(|(loss, _)| loss).sum();
+        Some((loss, taken.len(), name, taken))
+    }
+
+    /// Whether a run is on its way out for nobody in particular: cancelled, or evicted.
+    fn leaves(&self, run: RunId) -> bool {
+        self.state
+            .runs()
+            .get(&run)
+            .and_then(|run| run.last_attempt()?.stopping.as_ref())
+            .is_some_and(|reason| reason.claimant().is_none())
     }
 
     /// Leaves out, dearest first, whoever turns out not to be needed.
@@ -145,23 +286,9 @@ impl<'a> Claim<'a> {
         taken
     }
 
-    fn is_candidate(&mut self, victim: &'a Run) -> bool {
-        // Within the tenant the priority of each run decides; beyond it the tenant's standing does.
-        let allowed = if victim.tenant == self.run.tenant {
-            self.state.claim_on(self.run, victim).is_some()
-        } else {
-            let stoppable = victim.spec.preemptible
-                && victim
-                    .last_attempt()
-                    .is_some_and(|attempt| attempt.stopping.is_none() && !attempt.is_over());
-            let (state, run) = (self.state, self.run);
-            stoppable
-                && *self
-                    .may_take
-                    .entry(&victim.tenant)
-                    .or_insert_with(|| state.claim_on(run, victim).is_some())
-        };
-        if !allowed {
+    /// Whether a run may be stopped for this one: by its right, and as it has run long enough.
+    fn is_candidate(&mut self, victim: &Run, holders: &Holders<'_>) -> bool {
+        if holders.stopped.contains(&victim.id) || self.right_to(victim, holders).is_none() {
             return false;
         }
         let exempt_until_us = self.state.exempt_until_us(victim);
@@ -173,92 +300,153 @@ impl<'a> Claim<'a> {
         true
     }
 
+    fn right_to(&self, victim: &Run, holders: &Holders<'_>) -> Option<()> {
+        let of = |amounts: &Amounts, name: &TenantName| amounts.get(name).copied().unwrap_or(0);
+        self.state
+            .claim_beside(
+                self.run,
+                victim,
+                |name| of(&self.given, name),
+                |name| of(&holders.claimed, name),
+            )
+            .map(drop)
+    }
+
+    /// Chooses a run if it may still be taken after those before it.
+    fn choose(&mut self, victim: Loss, holders: &Holders<'_>, chosen: &mut Vec<Loss>) -> bool {
+        if chosen.contains(&victim) {
+            return true;
+        }
+        let Some(run) = self.state.runs().get(&victim.1) else {
+            return false;
+        };
+        if self.right_to(run, holders).is_none() {
+            return false;
+        }
+        add(
+            self.state,
+            &mut self.given,
+            &run.tenant,
+            run.spec.gpu_milli(),
+        );
+        chosen.push(victim);
+        true
+    }
+
     /// Work since the attempt was granted its devices.
     fn loss(&self, run: &Run) -> u128 {
         let since_us = run.held_since_us().unwrap_or(self.now_us);
         u128::from(run.spec.gpu_milli()) * u128::from(self.now_us.saturating_sub(since_us))
     }
 
-    /// A run that meets its tenant's ceiling needs more than room: others of the tenant, of lower
-    /// priority, give way until it lies below.
-    fn lies_within_limits_after(&mut self, chosen: &mut BTreeMap<RunId, u128>) -> bool {
-        let Some(pool) = &self.run.spec.pool else {
-            return false;
-        };
-        let own = |chosen: &BTreeMap<RunId, u128>| -> u64 {
-            chosen
-                .keys()
-                .filter_map(|id| self.state.runs().get(id))
-                .filter(|run| run.tenant == self.run.tenant)
-                .map(|run| run.spec.gpu_milli())
-                .sum()
-        };
-        let is_within = |given_milli: u64| {
-            let standing = quotas::standing(
-                self.state.tenants(),
-                pool,
-                &self.run.tenant,
-                self.run.spec.gpu_milli(),
-                |name| {
-                    self.state
-                        .used_milli(name, pool)
-                        .saturating_sub(given_milli)
-                },
-            );
-            match standing {
-                Standing::Guaranteed => true,
-                Standing::Borrows { .. } => self.run.spec.preemptible,
-                Standing::OverLimit { .. } => false,
+    /// Room is not all: with what is given back it must also lie below every ceiling, and not borrow
+    /// what is not lent. Where it meets a ceiling others below that give way too, the cheapest first.
+    fn make_it_standing(&mut self, holders: &Holders<'a>, chosen: &mut Vec<Loss>) -> bool {
+        let needed = chosen.len();
+        let mut others: Option<Vec<Loss>> = None;
+        while let Standing::OverLimit { tenant, .. } = self.standing() {
+            if others.is_none() {
+                others = Some(self.candidates_below(&tenant, holders, chosen));
             }
-        };
-        let mut given = own(chosen);
-        if is_within(given) {
-            return true;
+            let Some(next) = others.as_mut().and_then(Vec::pop) else {
+                return false;
+            };
+            self.choose(next, holders, chosen);
         }
-        let mut others: Vec<Loss> = Vec::new();
-        for run in self.state.active_runs() {
-            if run.tenant == self.run.tenant
-                && !chosen.contains_key(&run.id)
-                && self.state.claim_on(self.run, run).is_some()
-                && self.state.exempt_until_us(run) <= self.now_us
-            {
-                others.push((self.loss(run), run.id));
-            }
+        self.leave_out_what_no_ceiling_needs(needed, chosen);
+        match self.standing() {
+            Standing::Guaranteed => true,
+            Standing::OverLimit { .. } => false,
+            Standing::Borrows { .. } => self.run.spec.preemptible && self.is_lent(chosen),
         }
-        others.sort_unstable();
-        for (loss, id) in others {
-            chosen.insert(id, loss);
-            given = own(chosen);
-            if is_within(given) {
-                return true;
-            }
-        }
-        false
     }
 
-    /// Taken one after the other, each must still be above its quota when its turn comes.
-    fn each_may_be_taken(&self, chosen: BTreeMap<RunId, u128>) -> BTreeSet<RunId> {
-        let mut order: Vec<Loss> = chosen.into_iter().map(|(run, loss)| (loss, run)).collect();
-        order.sort_unstable();
-        let mut given: BTreeMap<&TenantName, u64> = BTreeMap::new();
-        for (_, id) in &order {
-            let Some(victim) = self.state.runs().get(id) else {
-                return BTreeSet::new();
-            };
-            if self
-                .state
-                .claim_beside(self.run, victim, |name| {
-                    given.get(name).copied().unwrap_or(0)
-                })
-                .is_none()
-            {
-                return BTreeSet::new();
-            }
-            for above in crate::model::tenant_and_above(self.state.tenants(), &victim.tenant) {
-                *given.entry(&above.name).or_default() += victim.spec.gpu_milli();
+    /// Who may be stopped below a tenant and is not chosen yet, the cheapest last.
+    fn candidates_below(
+        &mut self,
+        tenant: &TenantName,
+        holders: &Holders<'a>,
+        chosen: &[Loss],
+    ) -> Vec<Loss> {
+        let below: BTreeMap<RunId, &Run> = holders
+            .on
+            .values()
+            .flatten()
+            .filter(|run| {
+                tenant_and_above(self.state.tenants(), &run.tenant)
+                    .any(|above| above.name == *tenant)
+            })
+            .filter(|run| !chosen.iter().any(|(_, chosen)| *chosen == run.id))
+            .map(|run| (run.id, *run))
+            .collect();
+        let mut candidates: Vec<Loss> = Vec::new();
+        for (id, run) in below {
+            if self.is_candidate(run, holders) {
+                candidates.push((self.loss(run), id));
             }
         }
-        order.into_iter().map(|(_, run)| run).collect()
+        candidates.sort_unstable_by(|a, b| b.cmp(a));
+        candidates
+    }
+
+    fn leave_out_what_no_ceiling_needs(&mut self, needed: usize, chosen: &mut Vec<Loss>) {
+        for position in (needed..chosen.len()).rev() {
+            let Some(run) = self.state.runs().get(&chosen[position].1) else {
+                continue;
+            };
+            let before = self.given.clone();
+            for above in tenant_and_above(self.state.tenants(), &run.tenant) {
+                if let Some(given) = self.given.get_mut(&above.name) {
+                    *given = given.saturating_sub(run.spec.gpu_milli());
+                }
+            }
+            if matches!(self.standing(), Standing::OverLimit { .. }) {
+                self.given = before;
+            } else {
+                chosen.remove(position);
+            }
+        }
+    }
+
+    fn used_after(&self, name: &TenantName) -> u64 {
+        self.state
+            .used_milli(name, self.pool)
+            .saturating_sub(self.given.get(name).copied().unwrap_or(0))
+    }
+
+    /// Where this run would stand once what is given is back.
+    fn standing(&self) -> Standing {
+        quotas::standing(
+            self.state.tenants(),
+            self.pool,
+            &self.run.tenant,
+            self.run.spec.gpu_milli(),
+            |name| self.used_after(name),
+        )
+    }
+
+    fn is_lent(&self, chosen: &[Loss]) -> bool {
+        let kept =
+            quotas::kept_from_milli(self.state.tenants(), self.pool, &self.run.tenant, |name| {
+                self.used_after(name)
+            });
+        if kept == 0 {
+            return true;
+        }
+        let back: u64 = chosen
+            .iter()
+            .filter_map(|(_, run)| self.state.runs().get(run))
+            .map(|run| run.spec.gpu_milli())
+            .sum();
+        let idle = self.state.idle_milli(self.pool).saturating_add(back);
+        self.run.spec.gpu_milli().saturating_add(kept) <= idle
+    }
+}
+
+/// Counts an amount for a tenant and all above it.
+fn add(state: &State, amounts: &mut Amounts, tenant: &TenantName, milli: u64) {
+    for above in tenant_and_above(state.tenants(), tenant) {
+        *amounts.entry(above.name.clone()).or_default() += milli;
     }
 }
 

@@ -4,17 +4,16 @@ use super::{Plan, plan};
 use crate::model::{EndKind, MemberEnd, MemberKey, MemberPhase, NodeName};
 use crate::state::{Command, Entry, Event, MemberReport, Preemption, State};
 
-/// Plans looked ahead at most; each settles at least one run, and a reader of a dry run wants the
-/// first hundreds.
-const MOST_PLANS: usize = 1_000;
+/// Plans looked ahead at most. A plan that stops anybody is followed by one that places who waited for
+/// it; a reader of a dry run wants the first rounds, not the week.
+const MOST_PLANS: usize = 64;
 
 /// The runs that would be stopped for others if `command` were applied now and every run that is told
 /// to stop did so at once. Empty when the command would be refused.
-pub fn preempted_by(state: &State, now_us: u64, command: &Command) -> Vec<Preemption> {
-    let mut trial = Trial {
-        state: state.clone(),
-        now_us,
-    };
+///
+/// Takes a copy, best a [`State::live_copy`], for it takes many plans to find out.
+pub fn preempted_by(state: State, now_us: u64, command: &Command) -> Vec<Preemption> {
+    let mut trial = Trial { state, now_us };
     // What would be stopped without the change is not of its making.
     let without = trial.clone().settle();
     if trial

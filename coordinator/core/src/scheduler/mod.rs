@@ -1,9 +1,9 @@
 //! Who gets which devices next: [`plan`] proposes, [`crate::state::State::apply`] decides.
 //!
 //! Reads the state and changes nothing. A plan may be stale or cut short without harm, for every
-//! item is checked again when it is applied. In each pool what is within a guarantee comes first, then
-//! what borrows ([`pass`]); what is guaranteed and finds no room takes it back from whoever has
-//! borrowed it ([`claims`]), and nobody else starts where it will. Where members go is [`place`]'s.
+//! item is checked again when it is applied. In each pool runs for which others were stopped come first,
+//! then what is within a guarantee, then what borrows ([`pass`]); what is guaranteed and finds no room
+//! takes it back from whoever has borrowed it ([`claims`]), and nobody else starts where it will. Where members go is [`place`]'s.
 //!
 //! Deliberately lacks a memory: the same state and time give the same plan on every machine.
 
@@ -24,9 +24,9 @@ use crate::state::{Placement, Preemption, State};
 /// became of them.
 pub const MOST_PLACEMENTS: usize = 256;
 
-/// Distinct demands that may find no room in one pool before the pass gives up on it. Each costs a
-/// look at every node of the pool; people ask for a few dozen different shapes.
-pub const MOST_DEMANDS_REFUSED: usize = 256;
+/// Lines of one tenant that may find no room in one pool before the pass gives up on that tenant. Each
+/// costs a look at the pool; people ask for a few dozen different shapes.
+pub const MOST_LINES_REFUSED: usize = 256;
 
 /// Proposed changes, not yet fact.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -63,12 +63,12 @@ fn plan_counted(state: &State, now_us: u64) -> (Plan, usize) {
     for (pool, tenants) in state.queues().pools() {
         let placed_before = plan.placements.len();
         let mut pass = pass::Pass::new(state, pool);
-        pass.hold_for_claimants();
+        pass.place_claimants(&mut plan);
         pass.place_waiting(tenants, &mut plan);
         looks += pass.looks();
         // Who gives way is asked of what stands: the next plan sees what this one has placed.
         if plan.placements.len() == placed_before {
-            claims::propose(state, pass.refused_first(), now_us, &mut plan);
+            claims::propose(state, pool, pass.refused_first(), now_us, &mut plan);
         }
     }
     (plan, looks)

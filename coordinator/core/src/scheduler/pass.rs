@@ -7,8 +7,8 @@
 
 use super::fairness::{Phase, PlannedUse, Turn};
 use super::place::Inventory;
-use super::{MOST_DEMANDS_REFUSED, MOST_PLACEMENTS, Plan};
-use crate::model::{MemberDemand, MemberPhase, NodeName, PoolName, Run, RunId, TenantName};
+use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan};
+use crate::model::{MemberDemand, MemberPhase, PoolName, Run, RunId, TenantName};
 use crate::policy::quotas::{self, Standing};
 use crate::state::{Lines, MemberPlacement, Placement, QueuePlace, State};
 use std::collections::{BTreeMap, BTreeSet, btree_set};
@@ -20,11 +20,10 @@ pub struct Pass<'a> {
     planned: PlannedUse<'a>,
     /// The fewest members that found no room, by what each member asks.
     refused: BTreeMap<MemberDemand, u32>,
-    /// Each tenant's first run that found no room or met a ceiling, in the order met.
+    /// The first run of each line that found no room or met a ceiling, in the order met.
     refused_first: Vec<RunId>,
-    /// Nodes kept for runs that others are being stopped for.
-    held: BTreeSet<NodeName>,
     planned_milli: u64,
+    placed: BTreeSet<RunId>,
     looks: usize,
 }
 
@@ -35,7 +34,8 @@ struct Cursor<'a> {
     lines: Vec<btree_set::Iter<'a, QueuePlace>>,
     /// Lines that would borrow.
     borrowing: Vec<(QueuePlace, usize)>,
-    has_refused: bool,
+    /// Lines that found no room or met a ceiling.
+    refused: usize,
 }
 
 /// What became of one run in a pass.
@@ -58,8 +58,8 @@ impl<'a> Pass<'a> {
             planned: PlannedUse::new(state, pool),
             refused: BTreeMap::new(),
             refused_first: Vec::new(),
-            held: BTreeSet::new(),
             planned_milli: 0,
+            placed: BTreeSet::new(),
             looks: 0,
         }
     }
@@ -72,46 +72,51 @@ impl<'a> Pass<'a> {
         &self.refused_first
     }
 
-    /// Keeps the nodes where runs will fit for which others are being stopped: nobody else starts
-    /// there. Whole nodes, for the short while of a grace.
-    pub fn hold_for_claimants(&mut self) {
+    /// Runs for which others were stopped go before all others. Where those have not ended yet, the
+    /// nodes are kept where they will fit: nobody else starts there for the short while of a grace.
+    pub fn place_claimants(&mut self, plan: &mut Plan) {
         let mut stopping: BTreeMap<RunId, Vec<&Run>> = BTreeMap::new();
         for run in self.state.stopping_runs() {
             let claimant = run
                 .last_attempt()
                 .and_then(|attempt| attempt.stopping.as_ref()?.claimant());
-            if let Some(claimant) = claimant.filter(|_| run.spec.pool.as_ref() == Some(self.pool)) {
+            if let Some(claimant) = claimant {
                 stopping.entry(claimant).or_default().push(run);
             }
         }
-        for (claimant, leaving) in stopping {
-            let Some(run) = self
-                .state
-                .runs()
-                .get(&claimant)
-                .filter(|run| self.state.queues().contains(run))
-            else {
-                continue;
-            };
-            let mut theirs = BTreeSet::new();
-            for run in leaving {
-                let demand = self.state.policy().demand(&run.spec);
-                let held = held_by(run);
-                theirs.extend(held.iter().map(|member| member.node.clone()));
-                self.room.give_back(&demand, &held);
+        let mut waiting = Vec::new();
+        for run in self.state.claimants() {
+            if run.spec.pool.as_ref() == Some(self.pool)
+                && !matches!(self.start(run, Phase::Borrowing, plan), Verdict::Placed)
+                && let Some(leaving) = stopping.remove(&run.id)
+            {
+                waiting.push((run, leaving));
             }
-            let demand = self.state.policy().demand(&run.spec);
-            let later = self.room.choose(&demand, run.spec.nodes as usize);
-            for member in later.into_iter().flatten() {
-                self.room.remove_node(&member.node);
-                self.held.insert(member.node);
-            }
-            // What is leaving has not left: the others are again as the state says.
-            for name in theirs.difference(&self.held) {
-                if let Some(node) = self.state.nodes().get(name) {
-                    self.room.refresh_node(node);
-                }
-            }
+        }
+        // A demand that finds no room now is looked at again beside what is kept.
+        self.refused.clear();
+        for (run, leaving) in waiting {
+            self.hold_for(run, &leaving);
+            self.planned.add(&run.tenant, run.spec.gpu_milli());
+        }
+    }
+
+    fn hold_for(&mut self, run: &Run, leaving: &[&Run]) {
+        let leaving: Vec<(MemberDemand, Vec<MemberPlacement>)> = leaving
+            .iter()
+            .map(|run| (self.state.policy().demand(&run.spec), held_by(run)))
+            .collect();
+        for (demand, members) in &leaving {
+            self.room.give_back(demand, members);
+        }
+        let demand = self.state.policy().demand(&run.spec);
+        let later = self.room.choose(&demand, run.spec.nodes as usize);
+        // They have not left yet.
+        for (demand, members) in &leaving {
+            self.room.take_back(demand, members);
+        }
+        for member in later.into_iter().flatten() {
+            self.room.remove_node(&member.node);
         }
     }
 
@@ -136,9 +141,7 @@ impl<'a> Pass<'a> {
             }
         }
         while let Some((turn, place, position)) = turns.pop_first() {
-            if plan.placements.len() >= MOST_PLACEMENTS
-                || self.refused.len() >= MOST_DEMANDS_REFUSED
-            {
+            if plan.placements.len() >= MOST_PLACEMENTS {
                 return;
             }
             let cursor = &mut cursors[position];
@@ -152,8 +155,8 @@ impl<'a> Pass<'a> {
                 continue;
             };
             let verdict = match self.state.runs().get(&place.run()) {
-                Some(run) => self.start(run, phase, plan),
-                None => Verdict::Skipped,
+                Some(run) if !self.placed.contains(&run.id) => self.start(run, phase, plan),
+                _ => Verdict::Skipped,
             };
             match verdict {
                 Verdict::Placed | Verdict::Skipped => {
@@ -163,8 +166,11 @@ impl<'a> Pass<'a> {
                 }
                 Verdict::WouldBorrow => cursor.borrowing.push((place, line)),
                 Verdict::Refused => {
-                    if !std::mem::replace(&mut cursor.has_refused, true) {
-                        self.refused_first.push(place.run());
+                    self.refused_first.push(place.run());
+                    cursor.refused += 1;
+                    if cursor.refused >= MOST_LINES_REFUSED {
+                        cursor.heads.clear();
+                        cursor.borrowing.clear();
                     }
                 }
             }
@@ -209,6 +215,7 @@ impl<'a> Pass<'a> {
         };
         self.planned.add(&run.tenant, asked);
         self.planned_milli += asked;
+        self.placed.insert(run.id);
         plan.placements.push(Placement {
             run: run.id,
             attempt: run.next_attempt(),
@@ -254,7 +261,7 @@ impl<'a> Cursor<'a> {
             heads,
             lines,
             borrowing: Vec::new(),
-            has_refused: false,
+            refused: 0,
         }
     }
 }

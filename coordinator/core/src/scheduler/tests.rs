@@ -2,7 +2,7 @@
 
 mod reclaim;
 
-use super::{MOST_DEMANDS_REFUSED, MOST_PLACEMENTS, Plan, Tier, explain, plan, plan_counted};
+use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan, Tier, explain, plan, plan_counted};
 use crate::fixtures::*;
 use crate::model::{EndKind, RunId, WorkloadSpec};
 use crate::state::{Command, MemberPlacement, QuotaChange};
@@ -195,11 +195,11 @@ fn runs_over_their_quota_cost_the_others_nothing() {
 }
 
 #[test]
-fn a_pass_gives_up_after_so_many_different_demands_that_found_no_room() {
+fn a_pass_gives_up_on_a_tenant_after_so_many_different_demands_that_found_no_room() {
     let mut world = World::with_nodes(&[("node-1", "A100-80G")]);
     world.submit(gpus(1));
     world.plan_and_place();
-    for memory in 1..=MOST_DEMANDS_REFUSED as u64 {
+    for memory in 1..=MOST_LINES_REFUSED as u64 {
         world.submit(WorkloadSpec {
             gpu_memory_mib: Some(memory),
             ..gpus(1)
@@ -207,7 +207,7 @@ fn a_pass_gives_up_after_so_many_different_demands_that_found_no_room() {
     }
     world.submit(gpus(0));
     let (Plan { placements, .. }, looks) = plan_counted(&world.state, world.now_us);
-    assert_eq!((placements.len(), looks), (0, MOST_DEMANDS_REFUSED));
+    assert_eq!((placements.len(), looks), (0, MOST_LINES_REFUSED));
 }
 
 #[test]

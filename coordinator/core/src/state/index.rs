@@ -1,5 +1,5 @@
 //! What is derived from the runs and kept beside them, so that a plan never scans: the queues, which
-//! runs are active and which are stopping, and what each tenant holds. Not stored in a snapshot.
+//! runs are active, stopping or owed a place, and what each tenant holds. Not stored in a snapshot.
 
 use super::State;
 use crate::model::{Attempt, MemberPhase, PoolName, RunId, RunPhase, TenantName};
@@ -10,6 +10,7 @@ impl State {
         self.queues = super::Queues::default();
         self.active.clear();
         self.stopping.clear();
+        self.claimants.clear();
         self.used_milli.clear();
         self.stopping_milli.clear();
         let live: Vec<RunId> = self.live.iter().copied().collect();
@@ -18,7 +19,12 @@ impl State {
                 continue;
             };
             match run.phase {
-                RunPhase::Queued => self.queues.insert(&run),
+                RunPhase::Queued => {
+                    self.queues.insert(&run);
+                    if run.has_claim {
+                        self.claimants.insert(id);
+                    }
+                }
                 RunPhase::Active => {
                     self.active.insert(id);
                     if let (Some(attempt), Some(pool)) = (run.last_attempt(), &run.spec.pool) {

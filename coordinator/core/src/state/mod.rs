@@ -61,6 +61,8 @@ pub struct State {
     #[serde(skip)]
     stopping: BTreeSet<RunId>,
     #[serde(skip)]
+    claimants: BTreeSet<RunId>,
+    #[serde(skip)]
     used_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
     #[serde(skip)]
     stopping_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
@@ -94,6 +96,7 @@ impl Default for State {
             queues: Queues::default(),
             active: BTreeSet::new(),
             stopping: BTreeSet::new(),
+            claimants: BTreeSet::new(),
             used_milli: BTreeMap::new(),
             stopping_milli: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -253,9 +256,43 @@ impl State {
         self.active.iter().filter_map(|id| self.runs.get(id))
     }
 
+    /// Waiting runs for which others were stopped, first submitted first.
+    pub fn claimants(&self) -> impl Iterator<Item = &Run> {
+        self.claimants.iter().filter_map(|id| self.runs.get(id))
+    }
+
     /// Runs whose last attempt is alive and told to stop.
     pub fn stopping_runs(&self) -> impl Iterator<Item = &Run> {
         self.stopping.iter().filter_map(|id| self.runs.get(id))
+    }
+
+    /// A copy to try things on: without what is over, what is answered and what is on its way to the
+    /// books, so that it is as small as what can still change.
+    pub fn live_copy(&self) -> Self {
+        Self {
+            runs: self
+                .live
+                .iter()
+                .filter_map(|id| Some((*id, self.runs.get(id)?.clone())))
+                .collect(),
+            outbox: VecDeque::new(),
+            answered: BTreeMap::new(),
+            answered_order: VecDeque::new(),
+            policy: self.policy.clone(),
+            pools: self.pools.clone(),
+            tenants: self.tenants.clone(),
+            nodes: self.nodes.clone(),
+            live: self.live.clone(),
+            queues: self.queues.clone(),
+            active: self.active.clone(),
+            stopping: self.stopping.clone(),
+            claimants: self.claimants.clone(),
+            used_milli: self.used_milli.clone(),
+            stopping_milli: self.stopping_milli.clone(),
+            tokens: BTreeMap::new(),
+            audit_head: self.audit_head.clone(),
+            ..*self
+        }
     }
 
     /// Tokens by the hash of their secret.

@@ -81,6 +81,7 @@ impl State {
             .get_mut(&placement.run)
             .ok_or("the run does not exist")?;
         run.phase = RunPhase::Active;
+        run.has_claim = false;
         run.attempts.push(Attempt {
             number,
             epoch,
@@ -94,6 +95,7 @@ impl State {
         });
         self.queues.remove(run);
         self.active.insert(placement.run);
+        self.claimants.remove(&placement.run);
         Ok(())
     }
 

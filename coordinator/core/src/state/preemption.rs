@@ -11,7 +11,13 @@ impl State {
             .iter()
             .flat_map(
                 |preemption| match self.why_preempt(preemption, self.time_us) {
-                    Ok(reason) => self.stop_attempt(preemption.run, reason),
+                    Ok(reason) => {
+                        if let Some(claimant) = self.runs.get_mut(&preemption.claimant) {
+                            claimant.has_claim = true;
+                            self.claimants.insert(preemption.claimant);
+                        }
+                        self.stop_attempt(preemption.run, reason)
+                    }
                     Err(reason) => vec![Event::PreemptionRefused {
                         run: preemption.run,
                         reason,
@@ -60,15 +66,17 @@ impl State {
     /// By what right a waiting run may take the devices of a live one, as things are now: a higher
     /// priority within its tenant, or a guarantee that the other tenant borrows. Time aside.
     pub fn claim_on(&self, claimant: &Run, victim: &Run) -> Option<StopReason> {
-        self.claim_beside(claimant, victim, |_| 0)
+        self.claim_beside(claimant, victim, |_| 0, |_| 0)
     }
 
-    /// [`Self::claim_on`] when so much of each tenant is to be given back besides.
+    /// [`Self::claim_on`] when so much of each tenant is to be given back besides, and so much is
+    /// claimed by it already.
     pub fn claim_beside(
         &self,
         claimant: &Run,
         victim: &Run,
         given_milli: impl Fn(&TenantName) -> u64,
+        claimed_milli: impl Fn(&TenantName) -> u64,
     ) -> Option<StopReason> {
         let stoppable = victim.spec.preemptible
             && victim.phase == RunPhase::Active
@@ -86,13 +94,18 @@ impl State {
             );
         }
         let pool = claimant.spec.pool.as_ref()?;
+        let used = |name: &TenantName| self.used_milli(name, pool);
         quotas::may_reclaim(
             &self.tenants,
             pool,
             &claimant.tenant,
-            claimant.spec.gpu_milli(),
+            // What is claimed already will be used once those who are stopping have gone.
+            claimant
+                .spec
+                .gpu_milli()
+                .saturating_add(claimed_milli(&claimant.tenant)),
             &victim.tenant,
-            |name| self.used_milli(name, pool),
+            used,
             // What is stopping already is as good as given back.
             |name| {
                 self.stopping_milli(name, pool)

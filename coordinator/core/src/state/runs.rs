@@ -34,6 +34,7 @@ impl State {
             failures: 0,
             losses: 0,
             cancelled: None,
+            has_claim: false,
         };
         self.queues.insert(&run);
         self.live.insert(id);
@@ -66,6 +67,7 @@ impl State {
                     at_us: time_us,
                 };
                 self.queues.remove(run);
+                self.claimants.remove(&id);
                 self.live.remove(&id);
                 Ok(vec![Event::RunEnded { run: id }])
             }

@@ -82,9 +82,27 @@ impl State {
     ) -> Result<(), Refusal> {
         self.surroundings(name)?;
         check_weight(weight)?;
-        let ParentChange::Under(parent) = parent else {
-            return Ok(());
+        if let ParentChange::Under(parent) = parent {
+            self.check_place_in_tree(name, parent)?;
+        }
+        let under = match parent {
+            ParentChange::Keep => return Ok(()),
+            ParentChange::Top => None,
+            ParentChange::Under(parent) => Some(parent),
         };
+        for pool in self.pools.keys() {
+            let moved = quotas::line(&self.tenants, name, pool).map_or_else(
+                || self.guaranteed_below(Some(name), pool, None),
+                |line| line.quota_milli,
+            );
+            if moved > 0 {
+                self.check_fits_above(name, under, pool, moved)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_place_in_tree(&self, name: &TenantName, parent: &TenantName) -> Result<(), Refusal> {
         self.surroundings(parent)?;
         let above: Vec<&Tenant> = tenant_and_above(&self.tenants, parent).collect();
         if above.iter().any(|tenant| tenant.name == *name) {
@@ -99,15 +117,7 @@ impl State {
             ))
             .hint("see the tree with: platform tenants list"));
         }
-        check_levels(name, parent, above.len() + self.levels_from(name))?;
-        for pool in self.pools.keys() {
-            let line = |tenant: &TenantName| quotas::line(&self.tenants, tenant, pool).copied();
-            let moved = line(name).map_or(0, |line| line.quota_milli);
-            if let Some(line) = line(parent) {
-                self.check_sum_below(parent, pool, line.quota_milli, name, moved)?;
-            }
-        }
-        Ok(())
+        check_levels(name, parent, above.len() + self.levels_from(name))
     }
 
     /// Levels of the tree from this tenant down, itself included.
@@ -193,7 +203,11 @@ impl State {
             .allowed(format!("0 to {} GPUs", gpus(quota))));
         }
         self.check_below(tenant, pool, quota)?;
-        self.check_above(tenant, pool, quota)
+        let under = self
+            .tenants
+            .get(tenant)
+            .and_then(|known| known.parent.as_ref());
+        self.check_fits_above(tenant, under, pool, quota)
     }
 
     /// What is guaranteed below a tenant must fit into what is guaranteed to it.
@@ -216,18 +230,19 @@ impl State {
         Ok(())
     }
 
-    /// What is guaranteed beside a tenant must fit, with it, into the line above, or into the pool.
-    fn check_above(
+    /// What is guaranteed beside a tenant must fit, with it, into the nearest line from `under` up,
+    /// or into the pool.
+    fn check_fits_above(
         &self,
         tenant: &TenantName,
+        under: Option<&TenantName>,
         pool: &PoolName,
         quota_milli: u64,
     ) -> Result<(), Refusal> {
-        let with_line = tenant_and_above(&self.tenants, tenant)
-            .skip(1)
-            .find_map(|above| Some((&above.name, above.quotas.get(pool)?.quota_milli)));
-        if let Some((above, room)) = with_line {
-            return self.check_sum_below(above, pool, room, tenant, quota_milli);
+        if let Some((above, line)) =
+            under.and_then(|under| quotas::nearest_line(&self.tenants, under, pool))
+        {
+            return self.check_sum_below(&above.name, pool, line.quota_milli, tenant, quota_milli);
         }
         let room = self.capacity_milli(pool);
         // A pool that no node has joined yet may be divided beforehand.
@@ -327,8 +342,15 @@ impl State {
             Some(line) => self
                 .used_milli(tenant, pool)
                 .saturating_sub(line.quota_milli),
-            None if quotas::is_metered(&self.tenants, pool) => self.used_milli(tenant, pool),
-            None => 0,
+            None => match quotas::nearest_line(&self.tenants, tenant, pool) {
+                // It has part in the line above, and in what that borrows.
+                Some((above, line)) => self
+                    .used_milli(&above.name, pool)
+                    .saturating_sub(line.quota_milli)
+                    .min(self.used_milli(tenant, pool)),
+                None if quotas::is_metered(&self.tenants, pool) => self.used_milli(tenant, pool),
+                None => 0,
+            },
         };
         // Guaranteed and not used, but not idle either: others have it. Nobody's devices carry a
         // name, so it is divided among those who could have lent it.
@@ -421,8 +443,11 @@ impl State {
             }
             Standing::Borrows { milli, .. } => {
                 let kept = quotas::kept_from_milli(&self.tenants, pool, tenant, used);
+                if kept == 0 {
+                    return Ok(milli);
+                }
                 let idle = self.idle_milli(pool);
-                if kept > 0 && asked_milli.saturating_add(kept) > idle {
+                if asked_milli.saturating_add(kept) > idle {
                     return Err(format!(
                         "{} GPUs of the {} that are idle are not lent",
                         gpus(kept.min(idle)),

@@ -213,6 +213,15 @@ impl Inventory {
     /// Gives back what [`Self::take`] took for these members, or what they hold in the state. Nodes
     /// and devices that are not here any more are passed over.
     pub fn give_back(&mut self, demand: impl Into<Shape>, members: &[MemberPlacement]) {
+        self.change_members(demand, members, 1);
+    }
+
+    /// Takes what [`Self::give_back`] gave.
+    pub fn take_back(&mut self, demand: impl Into<Shape>, members: &[MemberPlacement]) {
+        self.change_members(demand, members, -1);
+    }
+
+    fn change_members(&mut self, demand: impl Into<Shape>, members: &[MemberPlacement], sign: i64) {
         let ranking = self.rank(demand.into());
         for member in members {
             let Some(position) = self.positions.get(&member.node).copied() else {
@@ -224,7 +233,7 @@ impl Inventory {
                 .iter()
                 .filter_map(|device| ids.iter().position(|id| id == device))
                 .collect();
-            self.change(position, ranking, &devices, 1);
+            self.change(position, ranking, &devices, sign);
         }
     }
 

@@ -244,3 +244,182 @@ fn a_department_with_many_teams_gets_no_more_turns_than_one_with_one() {
         .map(|name| world.state.used_milli(&tenant_name(name), &pool));
     assert_eq!(held, [4_000, 4_000, 1_000, 1_000]);
 }
+
+#[test]
+fn who_others_were_stopped_for_gets_the_room_whoever_else_has_waited_longer() {
+    let mut world = World::with_nodes(&[("node-1", "2xA100-80G")]);
+    let holders = [
+        world.submit_for("busy", gpus(1)),
+        world.submit_for("busy", gpus(1)),
+    ];
+    world.plan_and_place();
+    world.now_us += MINUTE_US;
+    // The other tenant holds nothing, so every turn is its own.
+    let other = world.submit_for("other", gpus(1));
+    let urgent = world.submit_for("busy", priority(10, gpus(1)));
+    let stopped = world.plan_and_preempt();
+    assert_eq!(stopped, [holders[0]]);
+    stop(&mut world, &stopped);
+    assert_eq!(world.plan_and_place(), [urgent]);
+    assert!(world.state.queues().contains(world.run(other)));
+    assert!(!world.run(urgent).has_claim, "it has what it was owed");
+}
+
+#[test]
+fn a_run_that_may_claim_nothing_does_not_stand_before_one_of_its_tenant_that_may() {
+    let mut world = World::with_nodes(&[("node-1", "4xA100-80G")]);
+    world.quota("nlp", 2, None, None);
+    world.submit_for("nlp", gpus(1));
+    let borrower = world.submit_for("guests", gpus(3));
+    world.plan_and_place();
+    world.now_us += MINUTE_US;
+    let unstoppable = WorkloadSpec {
+        preemptible: false,
+        ..gpus(2)
+    };
+    world.submit_for("nlp", unstoppable);
+    world.submit_for("nlp", gpus(1));
+    assert_eq!(world.plan_and_preempt(), [borrower]);
+}
+
+#[test]
+fn a_child_has_its_guarantee_back_though_a_sibling_fills_the_limit_above_both() {
+    let mut world = World::with_nodes(&[("node-1", "8xA100-80G")]);
+    for tenant in ["products", "ads", "shop"] {
+        world.tenant(tenant);
+    }
+    for tenant in ["ads", "shop"] {
+        world.accept(Command::SetTenant {
+            tenant: tenant_name(tenant),
+            parent: ParentChange::Under(tenant_name("products")),
+            weight: None,
+        });
+    }
+    world.quota("products", 6, Some(6), None);
+    world.quota("ads", 4, None, None);
+    world.quota("shop", 2, None, None);
+    let sibling = world.submit_for("shop", gpus(6));
+    world.plan_and_place();
+    world.now_us += MINUTE_US;
+    let owner = world.submit_for("ads", gpus(2));
+    assert_eq!(world.plan_and_preempt(), [sibling]);
+    stop(&mut world, &[sibling]);
+    assert_eq!(world.plan_and_place(), [owner]);
+}
+
+#[test]
+fn nobody_is_stopped_for_a_run_that_what_is_not_lent_would_still_hold_up() {
+    let mut world = World::with_nodes(&[("node-1", "2xA100-80G"), ("node-2", "2xT4-16G")]);
+    world.quota("nlp", 2, None, Some(0));
+    world.submit_for("guests", gpus(1));
+    world.submit_for("guests", gpus(1));
+    assert_eq!(world.plan_and_place().len(), 2);
+    world.now_us += MINUTE_US;
+    // With one stopped 3 are idle, 2 of them kept: the 2 it asks for are never lent.
+    world.submit_for("guests", priority(10, gpus(2)));
+    assert!(plan(&world.state, world.now_us).is_empty());
+}
+
+#[test]
+fn several_owed_runs_are_made_room_for_at_once_and_no_more_than_is_owed() {
+    let mut world = World::with_nodes(&[
+        ("node-1", "A100-80G"),
+        ("node-2", "A100-80G"),
+        ("node-3", "A100-80G"),
+        ("node-4", "A100-80G"),
+    ]);
+    world.quota("nlp", 2, None, None);
+    world.quota("vision", 1, None, None);
+    for _ in 0..4 {
+        world.submit_for("guests", gpus(1));
+    }
+    world.plan_and_place();
+    world.now_us += MINUTE_US;
+    let sizes: Vec<RunId> = [1_000, 2_000, 3_000]
+        .map(|memory| {
+            world.submit_for(
+                "nlp",
+                WorkloadSpec {
+                    gpu_memory_mib: Some(memory),
+                    ..gpus(1)
+                },
+            )
+        })
+        .to_vec();
+    let other = world.submit_for("vision", gpus(1));
+    let stopped = world.plan_and_preempt();
+    assert_eq!(stopped.len(), 3, "2 for nlp and 1 for vision, in one plan");
+    stop(&mut world, &stopped);
+    assert_eq!(world.plan_and_place(), [sizes[0], sizes[1], other]);
+    assert!(plan(&world.state, world.now_us + MINUTE_US).is_empty());
+}
+
+#[test]
+fn a_gang_asks_another_tenant_where_the_first_has_no_more_to_give() {
+    let mut world = World::with_nodes(&[
+        ("node-1", "4xA100-80G"),
+        ("node-2", "4xA100-80G"),
+        ("node-3", "4xA100-80G"),
+    ]);
+    world.quota("thrifty", 4, None, None);
+    world.quota("owner", 8, None, None);
+    let lavish = world.submit_for("lavish", gpus(4));
+    world.place_on(lavish, &[("node-3", &[0, 1, 2, 3])]);
+    world.now_us += MINUTE_US;
+    // One of these is above its quota and both have less to lose than the third.
+    let thrifty = [
+        world.submit_for("thrifty", gpus(4)),
+        world.submit_for("thrifty", gpus(4)),
+    ];
+    world.place_on(thrifty[0], &[("node-1", &[0, 1, 2, 3])]);
+    world.place_on(thrifty[1], &[("node-2", &[0, 1, 2, 3])]);
+    world.now_us += MINUTE_US;
+    let pair = WorkloadSpec {
+        nodes: 2,
+        ..gpus(4)
+    };
+    let owner = world.submit_for("owner", pair);
+    let mut stopped = world.plan_and_preempt();
+    stopped.sort();
+    assert_eq!(stopped, [lavish, thrifty[0]]);
+    stop(&mut world, &stopped);
+    assert_eq!(world.plan_and_place(), [owner]);
+}
+
+#[test]
+fn at_a_ceiling_only_those_are_stopped_without_whom_it_is_met() {
+    let mut world = World::with_nodes(&[("node-1", "8xA100-80G"), ("node-2", "8xA100-80G")]);
+    world.quota("nlp", 8, Some(8), None);
+    let small = [
+        world.submit_for("nlp", gpus(1)),
+        world.submit_for("nlp", gpus(1)),
+    ];
+    let large = world.submit_for("nlp", gpus(6));
+    world.plan_and_place();
+    world.now_us += MINUTE_US;
+    let urgent = world.submit_for("nlp", priority(10, gpus(6)));
+    assert_eq!(world.plan_and_preempt(), [large]);
+    stop(&mut world, &[large]);
+    assert_eq!(world.plan_and_place(), [urgent]);
+    for run in small {
+        assert!(world.attempt(run).stopping.is_none());
+    }
+}
+
+#[test]
+fn one_tenants_odd_shapes_hide_nobody() {
+    let mut world = World::with_nodes(&[("node-1", "A100-80G,T4-16G")]);
+    world.submit_for("modest", gpus(1));
+    world.plan_and_place();
+    let odd = |memory| WorkloadSpec {
+        gpu_model: Some("A100-80G".to_owned()),
+        gpu_memory_mib: Some(memory),
+        ..gpus(1)
+    };
+    for memory in 1..400 {
+        world.submit_for("odd", odd(memory));
+    }
+    let other = world.submit_for("modest", gpus(1));
+    let placed = world.plan_and_place();
+    assert!(placed.contains(&other), "{placed:?}");
+}

@@ -123,6 +123,46 @@ fn what_is_guaranteed_fits_into_the_pool_and_into_the_line_above() {
 }
 
 #[test]
+fn a_tenant_that_moves_takes_its_guarantee_along_with_all_below_it() {
+    let mut world = World::with_nodes(&[("node-1", "8xA100-80G")]);
+    for tenant in ["department", "team", "group", "company"] {
+        world.tenant(tenant);
+    }
+    world.accept(under("team", "department"));
+    world.accept(under("group", "team"));
+    world.accept(under("department", "company"));
+    world.quota("company", 8, None, None);
+    world.quota("group", 6, None, None);
+    let top = |tenant: &str| Command::SetTenant {
+        tenant: tenant_name(tenant),
+        parent: ParentChange::Top,
+        weight: None,
+    };
+    for tenant in ["group", "team", "department"] {
+        let refusal = world.refuse(top(tenant));
+        assert_eq!(
+            refusal.message,
+            format!(
+                "a quota of 6 GPUs for {tenant} is more than pool default can guarantee: it has 8, and 8 are guaranteed to others"
+            )
+        );
+    }
+    world.quota("company", 6, None, None);
+    world.tenant("elsewhere");
+    world.quota("elsewhere", 2, None, None);
+    world.tenant("below");
+    world.accept(under("below", "elsewhere"));
+    // The nearest line above counts, not that of the parent alone.
+    let refusal = world.refuse(under("team", "below"));
+    assert!(
+        refusal
+            .message
+            .contains("does not fit into the 2 of elsewhere"),
+        "{refusal:?}"
+    );
+}
+
+#[test]
 fn a_pool_that_no_node_has_joined_may_be_divided_beforehand() {
     let mut world = World::new();
     world.quota("nlp", 64, Some(96), Some(32));
