@@ -116,10 +116,10 @@ pub fn assignment(state: &State, key: MemberKey) -> Option<proto::Assignment> {
                 (StopReason::MemberFailed, _) => "another member of its gang ended".to_owned(),
                 (StopReason::Evicted, _) => "its node is drained".to_owned(),
                 (StopReason::Preempted { claimant }, _) => {
-                    format!("preempted by {claimant} of higher priority; it waits again")
+                    format!("preempted by {claimant} of higher priority")
                 }
                 (StopReason::Reclaimed { claimant }, _) => {
-                    format!("the quota it borrowed went back to {claimant}; it waits again")
+                    format!("the quota it borrowed went back to {claimant}")
                 }
             },
         ),

@@ -88,7 +88,40 @@ pub fn explain(state: &State, run: &Run) -> Waiting {
             hint: None,
         };
     }
-    explain_spec(state, &run.spec, &run.tenant)
+    let mut waiting = explain_spec(state, &run.spec, &run.tenant);
+    if matches!(
+        waiting.tier,
+        Tier::WaitingForCapacity | Tier::WaitingForGang
+    ) {
+        waiting.reasons.extend(owed(state, run));
+    }
+    waiting
+}
+
+/// Who holds what this run may take, named until a few.
+fn owed(state: &State, run: &Run) -> Option<String> {
+    const MOST_NAMED: usize = 5;
+    let holders: Vec<&Run> = state
+        .active_runs()
+        .filter(|holder| state.claim_on(run, holder).is_some())
+        .collect();
+    if holders.is_empty() {
+        return None;
+    }
+    let named: Vec<String> = holders
+        .iter()
+        .take(MOST_NAMED)
+        .map(|holder| holder.id.to_string())
+        .collect();
+    let more = match holders.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "{}{more} may have to give way to it, once each has run for {} s",
+        named.join(", "),
+        state.policy().minimum_run_ms / 1000
+    ))
 }
 
 fn quota_wait(

@@ -63,6 +63,14 @@ fn an_owner_has_its_quota_back_after_the_minimum_run_and_the_victims_grace() {
         Some(placed_us + world.state.policy().minimum_run_ms * 1000),
         "it says when to look again"
     );
+    let waiting = explain(&world.state, world.run(owner));
+    assert_eq!(
+        waiting.reasons,
+        [
+            "1 of 1 nodes: GPUs exhausted",
+            "run-1, run-2, run-3, run-4 may have to give way to it, once each has run for 30 s",
+        ]
+    );
     world.now_us = waits.again_at_us.expect("a time");
     let stopped = world.plan_and_preempt();
     assert_eq!(stopped, [borrowers[0], borrowers[1]]);
