@@ -65,6 +65,13 @@ fn rest_of_line(
     line: &Quota,
     used_milli: &impl Fn(&TenantName) -> u64,
 ) -> (u64, u64) {
+    // Most lines are a team's, with nobody below.
+    if !tenants
+        .values()
+        .any(|below| below.parent.as_ref() == Some(owner))
+    {
+        return (line.quota_milli, used_milli(owner));
+    }
     let (mut guaranteed_below, mut used_below) = (0_u64, 0_u64);
     for below in tenants.values() {
         let Some(lower) = below.quotas.get(pool).filter(|_| below.name != *owner) else {
