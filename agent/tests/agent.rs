@@ -482,6 +482,28 @@ echo '{{"s":1,"k":"tags","tags":{{}}}}' > $d/w-fedcba9876543210/00000001.ndjson"
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_grows_while_it_is_stored_is_stored_as_it_is_then() {
+    let coordinator = Coordinator::start().await;
+    let node = Node::start(&coordinator);
+    let log = node.attempt(1).join("log");
+    coordinator.with(|seen| seen.grows = Some(log));
+    // More than fits on the way: its end is read after it has grown.
+    let script = "head -c 8388608 /dev/zero";
+    coordinator.wish(vec![assignment(1, script)]).await;
+    coordinator
+        .until("drained", |seen| seen.drained == [1])
+        .await;
+    coordinator.with(|seen| {
+        assert!(seen.grows.is_none(), "it did not grow");
+        let lines = &seen.journals[&("run-1".to_owned(), "agent-1-0".to_owned())];
+        assert_eq!((lines.len(), &lines[0]["k"]), (1, &"artifact".into()));
+        let log = &seen.blobs[lines[0]["sha256"].as_str().unwrap()];
+        assert_eq!(log.len() as u64, lines[0]["size_bytes"].as_u64().unwrap());
+        assert!(log.ends_with(b"\0the end\n"), "{} bytes", log.len());
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_short_runs_pass_through_and_the_rate_is_told() {
     let coordinator = Coordinator::start().await;
     let _node = Node::start(&coordinator);

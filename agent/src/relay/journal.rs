@@ -125,7 +125,8 @@ impl Progress {
                     // A record about bytes that are not there is the store's to answer.
                     if !self.uploaded.contains(&sha256) && path.is_file() {
                         match transfer.put(sha256.clone(), &path).await {
-                            Err(TransferError::Refused(why)) => {
+                            // Nobody writes into these again: bytes that do not have their hash never will.
+                            Err(TransferError::Refused(why) | TransferError::Changed(why)) => {
                                 piece.sifted.without(&sha256, &why);
                                 continue;
                             }

@@ -477,6 +477,12 @@ async fn store_log(attempt: &Arc<Attempt>, transfer: &Transfer) -> Result<(), Tr
     };
     let key = attempt.key();
     let record = match transfer.put(sha256.clone(), &path).await {
+        // A process that the workload left behind still writes to it: it is hashed anew.
+        Err(TransferError::Changed(why)) => {
+            return Err(TransferError::Unavailable(format!(
+                "the log changed while it was stored: {why}"
+            )));
+        }
         Err(TransferError::Refused(why)) => {
             journal::tell(attempt, 1, &format!("this log cannot be stored: {why}"));
             lost(1, 1, &format!("the log was refused: {why}"))

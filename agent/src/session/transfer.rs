@@ -28,6 +28,10 @@ pub(crate) enum TransferError {
     /// It can never be taken, however often it is sent.
     #[error("{0}")]
     Refused(String),
+    /// A file does not have the hash that it was sent under. One that is never written again never will;
+    /// one that may grow only has to be hashed anew.
+    #[error("{0}")]
+    Changed(String),
     /// The store holds the writer's records up to `watermark`: start over behind it.
     #[error("{why}")]
     Conflict {
@@ -142,14 +146,18 @@ impl Transfer {
             Ok(_) => Ok(()),
             Err(status) => {
                 let error = refused(&status);
-                // Right on the disk, so it changed under us or on its way: try again.
-                if status.code() == Code::InvalidArgument && has_hash(path, &named).await? {
-                    return Err(TransferError::Unavailable(error.to_string()));
+                if status.code() != Code::InvalidArgument {
+                    return Err(match error {
+                        TransferError::Refused(why) => TransferError::Refused(why),
+                        other => TransferError::Unavailable(other.to_string()),
+                    });
                 }
-                match error {
-                    TransferError::Refused(why) => Err(TransferError::Refused(why)),
-                    other => Err(TransferError::Unavailable(other.to_string())),
-                }
+                // Right on the disk, so it was damaged on its way: try again.
+                Err(if has_hash(path, &named).await? {
+                    TransferError::Unavailable(error.to_string())
+                } else {
+                    TransferError::Changed(error.to_string())
+                })
             }
         }
     }
