@@ -27,7 +27,8 @@ const MARKER: &str = "complete";
 /// In an attempt's folder: the environment that it lives in. It stands until the attempt has ended, also
 /// when the agent that wrote it is long gone.
 const HELD: &str = "environment";
-/// Files of those locks that say who builds which environment.
+/// Files of the locks on environments: who builds or removes one holds it alone, who takes one into use
+/// beside others.
 const LOCKS: &str = "locks";
 /// How often a lock that another process holds is asked for.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -61,8 +62,13 @@ pub struct Environments {
     python: OnceCell<Python>,
     installer: OnceCell<Option<PathBuf>>,
     gates: Mutex<HashMap<String, Gate>>,
-    /// Held while one is taken into use and while some are chosen to go: never both at once.
-    choosing: Mutex<()>,
+}
+
+/// The right to one environment, also among processes: two `platform run --dev` share a cache. It ends
+/// with the process that holds it; an installer does not inherit it.
+#[derive(Debug)]
+struct Lock {
+    _file: File,
 }
 
 impl Environments {
@@ -90,7 +96,6 @@ impl Environments {
             python: OnceCell::new(),
             installer: OnceCell::new(),
             gates: Mutex::new(HashMap::new()),
-            choosing: Mutex::new(()),
         })
     }
 
@@ -124,7 +129,7 @@ impl Environments {
         }
         let key = hex(&hasher.finalize());
         let environment = self.folder.join(&key[..32]);
-        if self.take(&environment, attempt)? {
+        if self.take_if_free(&environment, attempt)? {
             return Ok(Some(environment));
         }
         let gate = {
@@ -138,11 +143,11 @@ impl Environments {
                 gate.lock().await
             }
         };
-        if self.take(&environment, attempt)? {
+        if self.take_if_free(&environment, attempt)? {
             return Ok(Some(environment));
         }
-        let _lock = lock(&self.folder.join(LOCKS).join(&key[..32]), progress).await?;
-        if self.take(&environment, attempt)? {
+        let lock = self.lock(&environment, progress).await?;
+        if lock.take(&environment, attempt)? {
             return Ok(Some(environment));
         }
         progress.report("installing requirements");
@@ -158,7 +163,8 @@ impl Environments {
         drop(gates);
         built?;
         // Held before anything is chosen to go, so that this one is not.
-        let taken = self.take(&environment, attempt)?;
+        let taken = lock.take(&environment, attempt)?;
+        drop(lock);
         self.evict(&attempt.folder);
         if taken {
             Ok(Some(environment))
@@ -298,9 +304,98 @@ impl Environments {
             .map_err(|error| storage_failure(environment, &error))
     }
 
-    /// Whether it is complete; then the attempt holds it from now on, and it counts as used.
+    fn lock_path(&self, environment: &Path) -> PathBuf {
+        let name = environment.file_name().unwrap_or_default();
+        self.folder.join(LOCKS).join(name)
+    }
+
+    /// Takes it if it is complete. One that another builds or removes just now is not.
+    fn take_if_free(&self, environment: &Path, attempt: &Attempt) -> Result<bool, LaunchFailure> {
+        let path = self.lock_path(environment);
+        match Lock::try_open(&path, FlockOperation::NonBlockingLockShared) {
+            Ok(Some(lock)) => lock.take(environment, attempt),
+            Ok(None) => Ok(false),
+            Err(error) => Err(storage_failure(&path, &error)),
+        }
+    }
+
+    /// Waits for the right to build it.
+    async fn lock(&self, environment: &Path, progress: &Progress) -> Result<Lock, LaunchFailure> {
+        let path = self.lock_path(environment);
+        let mut told = false;
+        loop {
+            let lock = Lock::try_open(&path, FlockOperation::NonBlockingLockExclusive)
+                .map_err(|error| storage_failure(&path, &error))?;
+            if let Some(lock) = lock {
+                return Ok(lock);
+            }
+            if !std::mem::replace(&mut told, true) {
+                progress.report("waiting for another run to install the same requirements");
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// Removes the least recently used environments past the limit.
+    fn evict(&self, attempt: &Path) {
+        let (Some(attempts), Ok(entries)) = (attempt.parent(), fs::read_dir(&self.folder)) else {
+            return;
+        };
+        let mut kept: Vec<(SystemTime, PathBuf)> = entries
+            .flatten()
+            .filter_map(|entry| Some((used(&entry.path())?, entry.path())))
+            .collect();
+        kept.sort();
+        let surplus = kept.len().saturating_sub(self.limit);
+        for (_, path) in kept.into_iter().take(surplus) {
+            if let Some(away) = self.put_away(&path, attempts) {
+                let _ = fs::remove_dir_all(away);
+            }
+        }
+    }
+
+    /// Moves an environment out of the way of those who look for it, if it may go. One that a live
+    /// attempt holds stays, however long ago it was taken into use; so does one used within a day, which
+    /// is likely to be wanted again. Both are looked at under the lock: nobody takes it in between.
+    fn put_away(&self, path: &Path, attempts: &Path) -> Option<PathBuf> {
+        let lock = Lock::try_open(
+            &self.lock_path(path),
+            FlockOperation::NonBlockingLockExclusive,
+        );
+        let _lock = lock.ok()??;
+        let day = Duration::from_secs(24 * 3600);
+        let old = used(path)?.elapsed().is_ok_and(|age| age > day);
+        // Who cannot tell what is held removes nothing.
+        if !old || held(attempts).ok()?.contains(path) {
+            return None;
+        }
+        // The marker first: half an environment must not look whole. Moved, so that one built anew
+        // meanwhile is not what is removed.
+        let _ = fs::remove_file(path.join(MARKER));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let away = path.with_file_name(format!("{EVICTED}{name}"));
+        fs::rename(path, &away).ok()?;
+        Some(away)
+    }
+}
+
+impl Lock {
+    /// The lock, unless another holds one that it cannot stand beside.
+    fn try_open(path: &Path, operation: FlockOperation) -> io::Result<Option<Self>> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)?;
+        match flock(&file, operation) {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the environment is complete; then the attempt holds it from now on, and it counts as used.
     fn take(&self, environment: &Path, attempt: &Attempt) -> Result<bool, LaunchFailure> {
-        let _choosing = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
         let marker = OpenOptions::new()
             .write(true)
             .open(environment.join(MARKER));
@@ -316,76 +411,11 @@ impl Environments {
         .map_err(|error| storage_failure(&attempt.folder, &error))?;
         Ok(true)
     }
-
-    /// Removes the least recently used environments past the limit. One that a live attempt holds stays,
-    /// however long ago it was taken into use; so does one used within a day, which is likely to be
-    /// wanted again.
-    fn evict(&self, attempt: &Path) {
-        let mut evicted = Vec::new();
-        {
-            let _choosing = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
-            let Ok(entries) = fs::read_dir(&self.folder) else {
-                return;
-            };
-            let mut kept: Vec<(SystemTime, PathBuf)> = entries
-                .flatten()
-                .filter_map(|entry| {
-                    let used = fs::metadata(entry.path().join(MARKER))
-                        .ok()?
-                        .modified()
-                        .ok()?;
-                    Some((used, entry.path()))
-                })
-                .collect();
-            kept.sort();
-            let surplus = kept.len().saturating_sub(self.limit);
-            // Who cannot tell what is held removes nothing.
-            let held = match attempt.parent().map(held) {
-                Some(Ok(held)) if surplus > 0 => held,
-                _ => return,
-            };
-            for (used, path) in kept.into_iter().take(surplus) {
-                let day = Duration::from_secs(24 * 3600);
-                let old = used.elapsed().is_ok_and(|age| age > day);
-                if old && !held.contains(&path) {
-                    // The marker first: half an environment must not look whole. Out of the way, so
-                    // that one built anew meanwhile is not what is removed.
-                    let _ = fs::remove_file(path.join(MARKER));
-                    let name = path.file_name().unwrap_or_default().to_string_lossy();
-                    let away = path.with_file_name(format!("{EVICTED}{name}"));
-                    if fs::rename(&path, &away).is_ok() {
-                        evicted.push(away);
-                    }
-                }
-            }
-        }
-        for path in evicted {
-            let _ = fs::remove_dir_all(path);
-        }
-    }
 }
 
-/// The right to build one environment, of one process at a time: two `platform run --dev` share a cache.
-/// It ends with the process that holds it; an installer does not inherit it.
-async fn lock(path: &Path, progress: &Progress) -> Result<File, LaunchFailure> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(|error| storage_failure(path, &error))?;
-    let mut told = false;
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(Errno::WOULDBLOCK) => {}
-            Err(error) => return Err(storage_failure(path, &error.into())),
-        }
-        if !std::mem::replace(&mut told, true) {
-            progress.report("waiting for another run to install the same requirements");
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
-    }
+/// When an environment was last taken into use; none when it is not complete.
+fn used(environment: &Path) -> Option<SystemTime> {
+    fs::metadata(environment.join(MARKER)).ok()?.modified().ok()
 }
 
 /// The environments that attempts in this folder hold: those whose end is not on the disk.
@@ -682,5 +712,47 @@ mod tests {
         drop(other);
         build.await.unwrap();
         assert!(heard.try_recv().is_err(), "nothing was installed");
+    }
+
+    /// The lock on an environment, as another process has it.
+    fn locked(environment: &Path, operation: FlockOperation) -> File {
+        let locks = environment.parent().unwrap().join(LOCKS);
+        let file = File::open(locks.join(environment.file_name().unwrap())).unwrap();
+        flock(&file, operation).unwrap();
+        file
+    }
+
+    #[tokio::test]
+    async fn an_environment_that_another_process_takes_just_now_is_not_removed_under_it() {
+        let place = Place::new();
+        let first = place.attempt(1, "# one\n");
+        let environment = place.ensure(&first).await;
+        fs::remove_dir_all(&first.folder).unwrap();
+        age(&environment);
+        // It is looked at before the other has written down that it holds it.
+        let other = locked(&environment, FlockOperation::LockShared);
+        place.ensure(&place.attempt(2, "# two\n")).await;
+        assert!(environment.join(MARKER).exists());
+
+        drop(other);
+        place.ensure(&place.attempt(3, "# three\n")).await;
+        assert!(!environment.exists(), "nobody wants it any more");
+    }
+
+    #[tokio::test]
+    async fn an_environment_that_another_process_removes_just_now_is_not_taken_but_built_anew() {
+        let place = Place::new();
+        let environment = place.ensure(&place.attempt(1, "# one\n")).await;
+        // The other has seen that nobody holds it, and removes it next.
+        let other = locked(&environment, FlockOperation::LockExclusive);
+        let attempt = place.attempt(2, "# one\n");
+        let build = place.ensure(&attempt);
+        tokio::pin!(build);
+        assert!(futures::poll!(&mut build).is_pending(), "it did not wait");
+        assert!(!attempt.folder.join(HELD).exists());
+        fs::remove_dir_all(&environment).unwrap();
+        drop(other);
+        assert_eq!(build.await, environment);
+        assert!(environment.join(MARKER).exists());
     }
 }
