@@ -4,7 +4,9 @@
 //! store can never take is kept from it here, because it would hold up every good line behind it for
 //! ever: a line without a sequence, one too long for a call, and a sequence that skips others. Skipped
 //! sequences are told to the store as a record of kind `lost`, so that the writer's numbers have no gap
-//! and the run's record says what is missing (docs/reference/journal.md). Pure: no disk, no network.
+//! and the run's record says what is missing (docs/reference/journal.md). Whether a number skips others or
+//! is damaged itself only the line behind it tells: until that is there, the line waits. Pure: no disk, no
+//! network.
 
 use crate::blobs::is_sha256;
 use serde::Deserialize;
@@ -26,9 +28,23 @@ pub struct Sifted {
     pub records: u64,
     /// Sequence of the last of them; where sifting began when there is none.
     pub last_sequence: u64,
+    /// Byte from which lines were left for later, the first with a number that nothing behind it proves
+    /// yet; none when all were judged.
+    pub waits_from: Option<usize>,
     /// What can never be accepted.
     pub skipped: Vec<Skipped>,
     origins: Vec<usize>,
+}
+
+/// What stands behind the lines that are sifted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behind {
+    /// Nothing yet, or it was not looked at.
+    Unknown,
+    /// Nothing, and nothing will: the writer has ended.
+    Nothing,
+    /// A line with this sequence, the first that has one.
+    Sequence(u64),
 }
 
 /// A line that was kept back, or records that are not there.
@@ -44,25 +60,39 @@ pub struct Skipped {
 }
 
 /// Takes whole lines that follow the sequence `after`. Lines at or below it are left out: they are
-/// stored already.
-pub fn sift(lines: &[u8], after: u64) -> Sifted {
-    let numbered: Vec<(usize, &[u8], Option<u64>)> = lines
+/// stored already. A number that jumps is believed once the next one goes on from it: where that is not
+/// known, its line waits, and so does all behind it.
+pub fn sift(lines: &[u8], after: u64, behind: Behind) -> Sifted {
+    let mut begin = 0;
+    let numbered: Vec<Numbered<'_>> = lines
         .split(|byte| *byte == b'\n')
         .enumerate()
-        .filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace))
-        .map(|(number, line)| (number, line, sequence_of(line)))
+        .map(|(number, line)| {
+            let at = begin;
+            begin += line.len() + 1;
+            (number, at, line)
+        })
+        .filter(|(_, _, line)| !line.iter().all(u8::is_ascii_whitespace))
+        .map(|(number, begin, line)| Numbered {
+            number,
+            begin,
+            line,
+            sequence: sequence_of(line),
+        })
         .collect();
     let mut sifted = Sifted {
         last_sequence: after,
         ..Sifted::default()
     };
-    for (at, (number, line, sequence)) in numbered.iter().enumerate() {
-        let Some(sequence) = *sequence else {
-            sifted.skip(
-                *number,
-                None,
-                format!("it has no sequence: {}", shown(line)),
-            );
+    for (at, &numbered_line) in numbered.iter().enumerate() {
+        let Numbered {
+            number,
+            begin,
+            line,
+            sequence,
+        } = numbered_line;
+        let Some(sequence) = sequence else {
+            sifted.skip(number, None, format!("it has no sequence: {}", shown(line)));
             continue;
         };
         if sequence <= after {
@@ -76,10 +106,16 @@ pub fn sift(lines: &[u8], after: u64) -> Sifted {
         let expected = sifted.last_sequence + 1;
         if sequence > expected {
             // A number that the lines behind it do not go on from is itself what is damaged.
-            let next = numbered[at + 1..].iter().find_map(|(_, _, next)| *next);
-            if sequence - expected > LARGEST_GAP || next.is_some_and(|next| next <= sequence) {
+            let next = numbered[at + 1..].iter().find_map(|next| next.sequence);
+            let next = next.map_or(behind, Behind::Sequence);
+            let too_far = sequence - expected > LARGEST_GAP;
+            if next == Behind::Unknown && !too_far {
+                sifted.waits_from = Some(begin);
+                break;
+            }
+            if too_far || matches!(next, Behind::Sequence(next) if next <= sequence) {
                 sifted.skip(
-                    *number,
+                    number,
                     None,
                     format!("sequence {sequence} comes after {}", expected - 1),
                 );
@@ -90,19 +126,29 @@ pub fn sift(lines: &[u8], after: u64) -> Sifted {
                 sequence - 1
             );
             let record = lost(expected, sequence - 1, &why);
-            sifted.push(sequence - 1, *number, record.as_bytes());
-            sifted.skip(*number, Some(sequence - 1), why);
+            sifted.push(sequence - 1, number, record.as_bytes());
+            sifted.skip(number, Some(sequence - 1), why);
         }
         if line.len() > LONGEST_LINE_BYTES {
             let why = too_long(line.len() as u64);
             let record = lost(sequence, sequence, &why);
-            sifted.push(sequence, *number, record.as_bytes());
-            sifted.skip(*number, Some(sequence), why);
+            sifted.push(sequence, number, record.as_bytes());
+            sifted.skip(number, Some(sequence), why);
         } else {
-            sifted.push(sequence, *number, line);
+            sifted.push(sequence, number, line);
         }
     }
     sifted
+}
+
+#[derive(Clone, Copy)]
+struct Numbered<'a> {
+    /// From 0.
+    number: usize,
+    /// Its first byte.
+    begin: usize,
+    line: &'a [u8],
+    sequence: Option<u64>,
 }
 
 impl Sifted {
@@ -242,7 +288,7 @@ mod tests {
             tags(1),
             tags(2)
         );
-        let sifted = sift(lines.as_bytes(), 0);
+        let sifted = sift(lines.as_bytes(), 0, Behind::Unknown);
         assert_eq!(sequences(&sifted), [1, 2]);
         let skipped: Vec<usize> = sifted.skipped.iter().map(|skipped| skipped.line).collect();
         assert_eq!(skipped, [1, 2, 3, 4]);
@@ -252,7 +298,7 @@ mod tests {
     #[test]
     fn a_damaged_line_leaves_no_gap_in_the_numbers() {
         let lines = format!("{}\u{fffd}damaged\n{}", tags(1), tags(3));
-        let sifted = sift(lines.as_bytes(), 0);
+        let sifted = sift(lines.as_bytes(), 0, Behind::Nothing);
         assert_eq!(sequences(&sifted), [1, 2, 3]);
         let text = String::from_utf8(sifted.lines).unwrap();
         assert!(
@@ -264,7 +310,7 @@ mod tests {
     #[test]
     fn a_record_that_is_bad_behind_its_sequence_is_the_stores_to_answer() {
         let lines = "{\"s\":1,\"k\":\"points\",\"keys\n{\"k\":\"x\",\"s\":2,\"y\":}\n";
-        let sifted = sift(lines.as_bytes(), 0);
+        let sifted = sift(lines.as_bytes(), 0, Behind::Unknown);
         assert_eq!(sifted.lines, lines.as_bytes());
         assert!(sifted.skipped.is_empty());
     }
@@ -273,10 +319,31 @@ mod tests {
     fn a_damaged_number_does_not_make_the_store_skip_the_good_lines_behind_it() {
         for damaged in [9, u64::MAX] {
             let lines = [tags(1), tags(damaged), tags(3), tags(4)].concat();
-            let sifted = sift(lines.as_bytes(), 0);
+            let sifted = sift(lines.as_bytes(), 0, Behind::Unknown);
             assert_eq!(sequences(&sifted), [1, 2, 3, 4], "{damaged}");
             assert_eq!(sifted.last_sequence, 4);
         }
+    }
+
+    #[test]
+    fn a_number_that_jumps_waits_for_the_line_behind_it_and_so_does_all_from_there() {
+        let before = [tags(1), "garbage\n".to_owned()].concat();
+        let lines = [before.clone(), tags(400_000), "more\n".to_owned()].concat();
+        let waits = sift(lines.as_bytes(), 0, Behind::Unknown);
+        assert_eq!((sequences(&waits), waits.skipped.len()), (vec![1], 1));
+        assert_eq!(waits.waits_from, Some(before.len()));
+        let rest = &lines.as_bytes()[before.len()..];
+        let judged = |behind| {
+            let sifted = sift(rest, 1, behind);
+            assert_eq!(sifted.waits_from, None);
+            sequences(&sifted)
+        };
+        assert_eq!(judged(Behind::Sequence(3)), [0; 0], "damaged");
+        assert_eq!(judged(Behind::Sequence(400_001)), [2, 400_000]);
+        assert_eq!(judged(Behind::Nothing), [2, 400_000], "it passes nothing");
+        // No line behind this one could prove it.
+        let absurd = sift(tags(u64::MAX).as_bytes(), 1, Behind::Unknown);
+        assert_eq!((absurd.waits_from, absurd.skipped.len()), (None, 1));
     }
 
     #[test]
@@ -285,7 +352,7 @@ mod tests {
         let lines = format!(
             "garbage\n{{\"s\":1,\"k\":\"params\",\"params\":{{\"x\":\"{hash}\"}}}}\n{{\"s\":2,\"k\":\"artifact\",\"sha256\":\"{hash}\"}}\n"
         );
-        let mut sifted = sift(lines.as_bytes(), 0);
+        let mut sifted = sift(lines.as_bytes(), 0, Behind::Unknown);
         sifted.without(&hash, "damaged");
         assert_eq!(sequences(&sifted), [1, 2]);
         let text = String::from_utf8(sifted.lines).unwrap();
@@ -301,7 +368,7 @@ mod tests {
             "x".repeat(LONGEST_LINE_BYTES)
         );
         let lines = [tags(2), tags(3), long, tags(5)].concat();
-        let sifted = sift(lines.as_bytes(), 2);
+        let sifted = sift(lines.as_bytes(), 2, Behind::Unknown);
         assert_eq!(sequences(&sifted), [3, 4, 5]);
         assert!(sifted.lines.len() < 1000);
         assert_eq!(sifted.skipped.len(), 1);

@@ -435,15 +435,16 @@ async fn what_the_store_can_never_take_is_told_of_and_everything_behind_it_is_se
     let good = hash(b"good");
     let damaged = "a".repeat(64);
     let script = format!(
-        r#"printf 'no newline'; d=$PLATFORM_SPOOL/$PLATFORM_RUN_ID; mkdir -p $d/files $d/w-0123456789abcdef $d/w-fedcba9876543210
+        r#"printf 'no newline'; d=$PLATFORM_SPOOL/$PLATFORM_RUN_ID; mkdir -p $d/files $d/made $d/w-fedcba9876543210
 printf good > $d/files/{good}; printf other > $d/files/{damaged}
-cat > $d/w-0123456789abcdef/00000001.ndjson <<END
+cat > $d/made/00000001.ndjson <<END
 {{"s":1,"k":"tags","tags":{{}}}}
 no record
 {{"s":2,"k":"artifact","path":"damaged","sha256":"{damaged}","size_bytes":5}}
 {{"s":3,"k":"artifact","path":"good","sha256":"{good}","size_bytes":4}}
 {{"s":5,"k":"tags","tags":{{}}}}
 END
+touch $d/made/closed; mv $d/made $d/w-0123456789abcdef
 echo '{{"s":1,"k":"tags","tags":{{}}}}' > $d/w-fedcba9876543210/00000001.ndjson"#
     );
     coordinator.wish(vec![assignment(1, &script)]).await;

@@ -4,7 +4,7 @@
 //! are left alone, a torn last line is not a record yet, and links are not followed.
 
 use crate::journal::{
-    LONGEST_LINE_BYTES, Sifted, Skipped, files_of, lost, sequence_of, sift, too_long,
+    Behind, LONGEST_LINE_BYTES, Sifted, Skipped, files_of, lost, sequence_of, sift, too_long,
 };
 use crate::logs;
 use crate::runtime::Attempt;
@@ -16,6 +16,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 const READ_BYTES: u64 = 1 << 20;
+/// In a writer's folder: it appends nothing more.
+const CLOSED: &str = "closed";
 
 /// How far one writer's journal has been sent.
 #[derive(Debug, Default)]
@@ -41,7 +43,7 @@ struct Piece {
     sifted: Sifted,
     files: Vec<String>,
     segment: u64,
-    /// Where it begins in its segment, and where it ends.
+    /// Where it begins in its segment, and where the next begins.
     begin: u64,
     offset: u64,
 }
@@ -56,10 +58,11 @@ pub(super) fn tracked_run(attempt: &Attempt) -> String {
 
 impl Progress {
     /// Sends all that is there; the number of records sent. One writer's trouble does not hold up the
-    /// others: it is told at the end.
+    /// others: it is told at the end. `ended` says that the attempt writes no more.
     pub(super) async fn drain(
         &mut self,
         attempt: &Attempt,
+        ended: bool,
         transfer: &Transfer,
     ) -> Result<u64, TransferError> {
         let own = tracked_run(attempt);
@@ -73,7 +76,13 @@ impl Progress {
                 if !is_writer(&writer) {
                     continue;
                 }
-                match self.drain_writer(attempt, transfer, &run, &writer).await {
+                let call = Call {
+                    attempt,
+                    transfer,
+                    run: &run,
+                    writer: &writer,
+                };
+                match self.drain_writer(&call, ended).await {
                     Ok(records) => sent += records,
                     Err(TransferError::Refused(why)) => {
                         self.refused.insert((run.clone(), writer.clone()));
@@ -93,13 +102,13 @@ impl Progress {
         trouble.map_or(Ok(sent), Err)
     }
 
-    async fn drain_writer(
-        &mut self,
-        attempt: &Attempt,
-        transfer: &Transfer,
-        run: &str,
-        writer: &str,
-    ) -> Result<u64, TransferError> {
+    async fn drain_writer(&mut self, call: &Call<'_>, ended: bool) -> Result<u64, TransferError> {
+        let Call {
+            attempt,
+            transfer,
+            run,
+            writer,
+        } = *call;
         let run_folder = attempt.spool().join(run);
         let folder = run_folder.join(writer);
         let name = (run.to_owned(), writer.to_owned());
@@ -111,14 +120,8 @@ impl Progress {
             offset: 0,
             watermark: read_watermark(&folder),
         });
-        let call = Call {
-            attempt,
-            transfer,
-            run,
-            writer,
-        };
         let mut sent = 0;
-        while let Some(mut piece) = next_piece(&folder, cursor)? {
+        while let Some(mut piece) = next_piece(&folder, cursor, ended)? {
             if piece.sifted.records > 0 {
                 for sha256 in piece.files {
                     let path = run_folder.join("files").join(&sha256);
@@ -306,17 +309,90 @@ fn segments(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// The next whole lines after the cursor, if any.
-fn next_piece(folder: &Path, cursor: &Cursor) -> io::Result<Option<Piece>> {
+/// Whole lines of a journal as they lie on the disk.
+struct Lines {
+    path: PathBuf,
+    segment: u64,
+    begin: u64,
+    end: u64,
+    content: Vec<u8>,
+    /// It is the beginning of one line that is longer than any call.
+    too_long: bool,
+}
+
+impl Lines {
+    fn sift(&self, after: u64, behind: Behind) -> Sifted {
+        if self.too_long {
+            one_too_long(&self.content, self.end - self.begin, after, behind)
+        } else {
+            sift(&self.content, after, behind)
+        }
+    }
+
+    /// The first sequence in it.
+    fn sequence(&self) -> Option<u64> {
+        if self.too_long {
+            return sequence_of(&self.content);
+        }
+        let mut lines = self.content.split(|byte| *byte == b'\n');
+        lines.find_map(sequence_of)
+    }
+}
+
+/// The next lines after the cursor that can be judged, if any. `ended` says that nothing more is written.
+fn next_piece(folder: &Path, cursor: &Cursor, ended: bool) -> io::Result<Option<Piece>> {
+    // Asked first: what is found after this is then all there will be.
+    let ended = ended || folder.join(CLOSED).exists();
+    let Some(read) = read_lines(folder, cursor.segment, cursor.offset)? else {
+        return Ok(None);
+    };
+    let mut sifted = read.sift(cursor.watermark, Behind::Unknown);
+    if sifted.waits_from.is_some() {
+        let behind = match sequence_behind(folder, read.segment, read.end)? {
+            Some(sequence) => Behind::Sequence(sequence),
+            None if ended => Behind::Nothing,
+            None => Behind::Unknown,
+        };
+        sifted = read.sift(cursor.watermark, behind);
+    }
+    let offset = match sifted.waits_from {
+        Some(0) => return Ok(None),
+        Some(judged) => read.begin + judged as u64,
+        None => read.end,
+    };
+    Ok(Some(Piece {
+        segment: read.segment,
+        begin: read.begin,
+        offset,
+        files: sifted
+            .lines
+            .split(|byte| *byte == b'\n')
+            .flat_map(files_of)
+            .collect(),
+        sifted,
+        path: read.path,
+    }))
+}
+
+/// The first sequence from this place on.
+fn sequence_behind(folder: &Path, segment: u64, offset: u64) -> io::Result<Option<u64>> {
+    let (mut segment, mut offset) = (segment, offset);
+    while let Some(read) = read_lines(folder, segment, offset)? {
+        if let Some(sequence) = read.sequence() {
+            return Ok(Some(sequence));
+        }
+        (segment, offset) = (read.segment, read.end);
+    }
+    Ok(None)
+}
+
+/// The next whole lines from this place on, if any.
+fn read_lines(folder: &Path, segment: u64, offset: u64) -> io::Result<Option<Lines>> {
     for (number, path) in segments(folder)? {
-        if number < cursor.segment {
+        if number < segment {
             continue;
         }
-        let begin = if number == cursor.segment {
-            cursor.offset
-        } else {
-            0
-        };
+        let begin = if number == segment { offset } else { 0 };
         let mut file = fs::File::open(&path)?;
         file.seek(SeekFrom::Start(begin))?;
         let mut lines = Vec::new();
@@ -327,31 +403,25 @@ fn next_piece(folder: &Path, cursor: &Cursor) -> io::Result<Option<Piece>> {
                 break;
             }
         }
-        let (offset, sifted) = match lines.iter().rposition(|byte| *byte == b'\n') {
+        let whole = lines.iter().rposition(|byte| *byte == b'\n');
+        let too_long = whole.is_none() && lines.len() >= LONGEST_LINE_BYTES;
+        let bytes = match whole {
             Some(end) => {
                 lines.truncate(end + 1);
-                let offset = begin + lines.len() as u64;
-                (offset, sift(&lines, cursor.watermark))
+                lines.len() as u64
             }
-            None if lines.len() >= LONGEST_LINE_BYTES => {
-                let Some(rest_bytes) = to_line_end(&mut file)? else {
-                    continue;
-                };
-                let bytes = lines.len() as u64 + rest_bytes;
-                (begin + bytes, one_too_long(&lines, bytes, cursor.watermark))
-            }
+            None if too_long => match to_line_end(&mut file)? {
+                Some(rest_bytes) => lines.len() as u64 + rest_bytes,
+                None => continue,
+            },
             None => continue,
         };
-        return Ok(Some(Piece {
+        return Ok(Some(Lines {
             segment: number,
             begin,
-            offset,
-            files: sifted
-                .lines
-                .split(|byte| *byte == b'\n')
-                .flat_map(files_of)
-                .collect(),
-            sifted,
+            end: begin + bytes,
+            content: lines,
+            too_long,
             path,
         }));
     }
@@ -375,15 +445,17 @@ fn to_line_end(file: &mut fs::File) -> io::Result<Option<u64>> {
 }
 
 /// What stands for a line of which only the beginning was read.
-fn one_too_long(beginning: &[u8], bytes: u64, after: u64) -> Sifted {
+fn one_too_long(beginning: &[u8], bytes: u64, after: u64, behind: Behind) -> Sifted {
     let why = too_long(bytes - 1);
     let line = sequence_of(beginning).map(|sequence| lost(sequence, sequence, &why) + "\n");
-    let mut sifted = sift(line.unwrap_or_default().as_bytes(), after);
-    sifted.skipped.push(Skipped {
-        line: 0,
-        sequence: None,
-        why,
-    });
+    let mut sifted = sift(line.unwrap_or_default().as_bytes(), after, behind);
+    if sifted.waits_from.is_none() {
+        sifted.skipped.push(Skipped {
+            line: 0,
+            sequence: None,
+            why,
+        });
+    }
     sifted
 }
 
@@ -439,7 +511,7 @@ mod tests {
             "{{\"s\":1,\"k\":\"points\"}}\n{{\"s\":2,\"k\":\"model\",\"files\":[{{\"path\":\"m\",\"sha256\":\"{hash}\"}}]}}\n{{\"s\":3"
         );
         fs::write(folder.path().join("00000001.ndjson"), &text).unwrap();
-        let piece = next_piece(folder.path(), &Cursor::default())
+        let piece = next_piece(folder.path(), &Cursor::default(), false)
             .unwrap()
             .unwrap();
         assert_eq!(piece.sifted.last_sequence, 2);
@@ -449,7 +521,60 @@ mod tests {
             offset: piece.offset,
             watermark: 2,
         };
-        assert!(next_piece(folder.path(), &cursor).unwrap().is_none());
+        assert!(next_piece(folder.path(), &cursor, false).unwrap().is_none());
+    }
+
+    /// The sequences that are sent, and how many lines are skipped, until nothing is left to judge.
+    fn sent(folder: &Path, cursor: &mut Cursor, ended: bool) -> (Vec<u64>, usize) {
+        let (mut sequences, mut skipped) = (Vec::new(), 0);
+        while let Some(piece) = next_piece(folder, cursor, ended).unwrap() {
+            let mut lines = piece.sifted.lines.split(|byte| *byte == b'\n');
+            sequences.extend(lines.by_ref().filter_map(sequence_of));
+            skipped += piece.sifted.skipped.len();
+            cursor.segment = piece.segment;
+            cursor.offset = piece.offset;
+            cursor.watermark = piece.sifted.last_sequence;
+        }
+        (sequences, skipped)
+    }
+
+    fn tags(sequences: impl IntoIterator<Item = u64>) -> String {
+        let line = |sequence| format!("{{\"s\":{sequence},\"k\":\"tags\",\"tags\":{{}}}}\n");
+        sequences.into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_damaged_number_on_the_last_line_of_a_live_journal_swallows_none_of_those_written_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("00000001.ndjson");
+        let damaged = tags([400_000]);
+        let mut cursor = Cursor::default();
+        fs::write(&path, tags(1..=3) + &damaged).unwrap();
+        assert_eq!(sent(folder.path(), &mut cursor, false), (vec![1, 2, 3], 0));
+        assert_eq!(cursor.offset, tags(1..=3).len() as u64);
+        // A line without a number proves nothing.
+        fs::write(&path, tags(1..=3) + &damaged + "garbage\n").unwrap();
+        assert_eq!(sent(folder.path(), &mut cursor, false), (vec![], 0));
+        // Also where the writer goes on in its next segment.
+        fs::write(folder.path().join("00000002.ndjson"), tags(5..=6)).unwrap();
+        // The damaged line, the garbage, and what stood in its place, told as lost.
+        assert_eq!(sent(folder.path(), &mut cursor, false), (vec![4, 5, 6], 3));
+    }
+
+    #[test]
+    fn a_gap_on_the_last_line_is_told_of_once_its_writer_is_closed_or_its_attempt_has_ended() {
+        for closed in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut cursor = Cursor::default();
+            fs::write(folder.path().join("00000001.ndjson"), tags([1, 5])).unwrap();
+            assert_eq!(sent(folder.path(), &mut cursor, false), (vec![1], 0));
+            if closed {
+                fs::write(folder.path().join(CLOSED), b"").unwrap();
+            }
+            // Those from 2 to 4 as one.
+            let rest = sent(folder.path(), &mut cursor, !closed);
+            assert_eq!(rest, (vec![2, 5], 1), "closed: {closed}");
+        }
     }
 
     #[test]
@@ -464,7 +589,7 @@ mod tests {
         let mut cursor = Cursor::default();
         let mut sequences = Vec::new();
         let mut lines = Vec::new();
-        while let Some(piece) = next_piece(folder.path(), &cursor).unwrap() {
+        while let Some(piece) = next_piece(folder.path(), &cursor, false).unwrap() {
             sequences.extend(
                 piece
                     .sifted

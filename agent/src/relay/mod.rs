@@ -443,7 +443,7 @@ async fn pass(
     transfer: Transfer,
 ) -> Passed {
     let outcome = async {
-        let sent = progress.drain(&attempt, &transfer).await?;
+        let sent = progress.drain(&attempt, ended, &transfer).await?;
         if ended {
             store_log(&attempt, &transfer).await?;
             let work = attempt.work();

@@ -63,6 +63,8 @@ class Shipment:
     def _read(self) -> list[tuple[int, str, bytes]]:
         """The next whole lines above the watermark, moving the place in the segments with them."""
         while True:
+            # Asked first: what is read after this is then all there will be.
+            ended = os.path.exists(os.path.join(self.folder, "closed"))
             segments = self.segments()
             path = os.path.join(self.folder, f"{self._segment:08d}.ndjson")
             content = b""
@@ -76,10 +78,9 @@ class Shipment:
                 pass
             end = content.rfind(b"\n") + 1
             if end:
-                lines = []
-                lines = self._sift(path, content[:end], self._offset)
-                self._offset += end
-                if lines:
+                lines, judged = self._sift(path, content[:end], self._offset, ended)
+                self._offset += judged
+                if lines or not judged:
                     return lines
                 continue
             later = [number for number in segments if number > self._segment]
@@ -87,10 +88,15 @@ class Shipment:
                 return []
             self._segment, self._offset = later[0], 0
 
-    def _sift(self, path: str, content: bytes, offset: int) -> list[tuple[int, str, bytes]]:
+    def _sift(
+        self, path: str, content: bytes, offset: int, ended: bool
+    ) -> tuple[list[tuple[int, str, bytes]], int]:
         """The lines that the store takes or answers, in order and without a gap: what it can never take
-        would hold up every good line behind it for ever (docs/reference/journal.md)."""
+        would hold up every good line behind it for ever (docs/reference/journal.md). And how many bytes
+        were judged: a number that jumps waits, with all behind it, for the next one, while there may
+        come one."""
         numbered = []
+        begin, judged = offset, len(content)
         for line in content.split(b"\n"):
             if line.strip():
                 numbered.append((offset, line, parse(line)))
@@ -107,7 +113,13 @@ class Shipment:
             if sequence > reached + 1:
                 # A number that the lines behind it do not go on from is itself what is damaged.
                 later = next((after[0] for _, _, after in numbered[at + 1 :] if after is not None), None)
-                if sequence - reached > LARGEST_GAP or (later is not None and later <= sequence):
+                if later is None:
+                    later = self._sequence_behind(begin + len(content))
+                too_far = sequence - reached > LARGEST_GAP
+                if later is None and not ended and not too_far:
+                    judged = place - begin
+                    break
+                if too_far or (later is not None and later <= sequence):
                     self._tell(path, place, f"sequence {sequence} comes after {reached}")
                     continue
                 why = f"records {reached + 1} to {sequence - 1} are not in the journal"
@@ -118,7 +130,24 @@ class Shipment:
             lines.append((sequence, kind, line))
             reached = sequence
         self._reached = reached
-        return lines
+        return lines, judged
+
+    def _sequence_behind(self, offset: int) -> Optional[int]:
+        """The first sequence from a place in this segment on."""
+        for number in self.segments():
+            if number < self._segment:
+                continue
+            try:
+                with open(os.path.join(self.folder, f"{number:08d}.ndjson"), "rb") as file:
+                    file.seek(offset if number == self._segment else 0)
+                    for line in file:
+                        parsed = parse(line) if line.endswith(b"\n") else None
+                        if parsed is not None:
+                            return parsed[0]
+            except FileNotFoundError:
+                # Another sender has delivered and deleted it.
+                continue
+        return None
 
     def _tell(self, path: str, place: int, why: str) -> None:
         """Once for each line, however often it is read again."""

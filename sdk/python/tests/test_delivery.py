@@ -417,6 +417,37 @@ def test_what_can_never_be_sent_is_told_of_and_everything_behind_it_arrives(scri
         assert result.stderr.count(told) == 1, (told, result.stderr)
 
 
+def test_a_damaged_number_on_the_last_line_swallows_nothing_that_is_written_later(tmp_path, store):
+    from store import TOKEN
+
+    from engineersofai_platform._http import Client
+    from engineersofai_platform._settings import Server
+    from engineersofai_platform._shipping import Shipment
+
+    folder = tmp_path / ("local-" + "0" * 26) / "w-0123456789abcdef"
+    folder.mkdir(parents=True)
+    client = Client(Server(store.url, TOKEN))
+    shipment = Shipment(str(folder))
+
+    def delivered(segment, *sequences):
+        with open(folder / f"{segment:08d}.ndjson", "a") as file:
+            file.writelines(f'{{"s":{sequence},"k":"tags","tags":{{}}}}\n' for sequence in sequences)
+        while shipment.step(client):
+            pass
+        return [(record["s"], record["k"]) for record in store.records()]
+
+    kept = [(1, "tags"), (2, "tags"), (3, "tags")]
+    assert delivered(1, 1, 2, 3, 400_000) == kept, "it waits"
+    kept += [(4, "lost"), (5, "tags"), (6, "tags")]
+    assert delivered(2, 5, 6) == kept
+    assert shipment.refused == 2, "the damaged line, and the record that stood in it"
+    # A gap that nothing follows is told of when nothing more can come.
+    assert delivered(2, 8) == kept
+    (folder / "closed").touch()
+    assert delivered(2) == [*kept, (7, "lost"), (8, "tags")]
+    client.close()
+
+
 def test_the_names_of_a_journal_are_on_the_disk_before_anything_is_written_into_it(tmp_path, monkeypatch):
     from engineersofai_platform import _journal
 

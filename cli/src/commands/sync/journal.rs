@@ -2,7 +2,7 @@
 //! still lives. Knows no server. The same rules as the SDK's own sender, so that either may take over.
 
 use crate::failure::{Failure, on_path};
-use agent::journal::{lost, sequence_of, sift};
+use agent::journal::{Behind, lost, sequence_of, sift};
 use platform_proto::http::{JournalAnswer, RecordResult};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
@@ -10,6 +10,8 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+/// In a writer's folder: it appends nothing more.
+const CLOSED: &str = "closed";
 const DIED: &str = "the process ended without closing the run";
 
 /// One writer of one run.
@@ -210,7 +212,8 @@ impl Writer {
         };
         let mut count = 0;
         loop {
-            let batch = copy.batch(4 << 20)?;
+            // As if it wrote no more: what it adds meanwhile is counted nowhere.
+            let batch = copy.read(4 << 20, true)?;
             if batch.records.is_empty() {
                 return Ok(count);
             }
@@ -219,8 +222,14 @@ impl Writer {
     }
 
     /// The next whole lines above the watermark; none when nothing is left. A torn last line is not a
-    /// record yet.
+    /// record yet, and a number that jumps waits for the line behind it while there may come one.
     pub fn batch(&mut self, most_bytes: usize) -> Result<Batch, Failure> {
+        // Asked first: what is read after this is then all there will be.
+        let ended = self.folder.join(CLOSED).exists();
+        self.read(most_bytes, ended)
+    }
+
+    fn read(&mut self, most_bytes: usize, ended: bool) -> Result<Batch, Failure> {
         let mut batch = Batch::default();
         loop {
             let segments = self.segments();
@@ -248,7 +257,20 @@ impl Writer {
                 }
                 continue;
             }
-            let sifted = sift(&lines, self.place.sequence.max(self.watermark));
+            let after = self.place.sequence.max(self.watermark);
+            let mut sifted = sift(&lines, after, Behind::Unknown);
+            if sifted.waits_from.is_some() {
+                let end = self.place.offset + lines.len() as u64;
+                let behind = match self.sequence_behind(number, end, most_bytes)? {
+                    Some(sequence) => Behind::Sequence(sequence),
+                    None if ended => Behind::Nothing,
+                    None => Behind::Unknown,
+                };
+                sifted = sift(&lines, after, behind);
+            }
+            if sifted.waits_from == Some(0) {
+                return Ok(batch);
+            }
             if !sifted.skipped.is_empty() {
                 let before =
                     lines_before(&path, self.place.offset).map_err(on_path("read", &path))?;
@@ -262,7 +284,7 @@ impl Writer {
                     format!("line {line} of {}: {}", path.display(), skipped.why)
                 }));
             }
-            self.place.offset += lines.len() as u64;
+            self.place.offset += sifted.waits_from.unwrap_or(lines.len()) as u64;
             self.place.sequence = sifted.last_sequence;
             batch.records = sifted
                 .lines
@@ -273,6 +295,33 @@ impl Writer {
                 return Ok(batch);
             }
         }
+    }
+
+    /// The first sequence from a place on.
+    fn sequence_behind(
+        &self,
+        segment: u64,
+        mut offset: u64,
+        most_bytes: usize,
+    ) -> Result<Option<u64>, Failure> {
+        let segments = self.segments();
+        for number in segments.into_iter().filter(|number| *number >= segment) {
+            let path = self.segment(number);
+            loop {
+                let lines =
+                    whole_lines(&path, offset, most_bytes).map_err(on_path("read", &path))?;
+                if lines.is_empty() {
+                    break;
+                }
+                let found = lines.split(|byte| *byte == b'\n').find_map(sequence_of);
+                if found.is_some() {
+                    return Ok(found);
+                }
+                offset += lines.len() as u64;
+            }
+            offset = 0;
+        }
+        Ok(None)
     }
 
     /// The store holds up to `watermark`: reading starts again behind it.
@@ -323,7 +372,7 @@ impl Writer {
     /// Whether this writer appends nothing more. One whose process died is ended here: a torn last
     /// line is cut off, and a run it opened but never closed is closed as failed.
     pub fn end_if_dead(&self) -> bool {
-        let marker = self.folder.join("closed");
+        let marker = self.folder.join(CLOSED);
         if marker.exists() {
             return true;
         }
@@ -569,6 +618,26 @@ mod tests {
         assert_eq!(sequences(&second), [2, 3, 4]);
         assert_eq!(second.records[0].kind(), "lost");
         assert_eq!(second.skipped.len(), 1);
+    }
+
+    #[test]
+    fn a_number_that_jumps_waits_for_the_line_behind_it_while_its_writer_lives() {
+        let tags = |s: u64| format!("{{\"s\":{s},\"k\":\"tags\",\"tags\":{{}}}}\n");
+        let spool = spool(&[&[tags(1), tags(400_000)].concat()]);
+        let mut writer = writers(spool.path()).unwrap().remove(0);
+        assert_eq!(sequences(&writer.batch(1 << 20).unwrap()), [1]);
+        let waits = writer.batch(1 << 20).unwrap();
+        assert!(waits.records.is_empty() && waits.skipped.is_empty());
+        assert_eq!(writer.unsent().unwrap(), 3, "were nothing to follow");
+        fs::write(writer.segment(2), [tags(3), tags(4)].concat()).unwrap();
+        let damaged = writer.batch(1 << 20).unwrap();
+        assert!(damaged.skipped[0].contains("400000"), "{damaged:?}");
+        assert_eq!(sequences(&damaged), [2, 3, 4]);
+        // The jump of one that is closed passes nothing.
+        fs::write(writer.segment(3), tags(9)).unwrap();
+        assert!(writer.batch(1 << 20).unwrap().records.is_empty());
+        fs::write(writer.folder.join(CLOSED), b"").unwrap();
+        assert_eq!(sequences(&writer.batch(1 << 20).unwrap()), [5, 9]);
     }
 
     #[test]
