@@ -3,9 +3,12 @@
 use super::LEADER;
 use crate::driver::DriverHandle;
 use coordinator_core::scheduler::{self, Plan};
-use coordinator_core::state::Command;
+use coordinator_core::state::{Command, Event};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+
+/// After a plan of which nothing was accepted: a clock that went back, or a change that came between.
+const REFUSED_AGAIN_US: u64 = 100_000;
 
 pub async fn run(driver: DriverHandle) {
     let mut applied = driver.watch();
@@ -33,16 +36,29 @@ pub async fn run(driver: DriverHandle) {
             }
             continue;
         }
+        let mut changed_something = false;
         for command in commands {
-            if let Err(error) = driver.propose(LEADER.to_owned(), None, command).await {
-                tracing::warn!(%error, ?planned, "a plan could not be proposed; the next change plans anew");
-                if applied.changed().await.is_err() {
-                    return;
+            match driver.propose(LEADER.to_owned(), None, command).await {
+                Ok(applied) => {
+                    changed_something |= applied.events.iter().any(Event::is_change);
+                    for event in applied.events.iter().filter(|event| !event.is_change()) {
+                        tracing::warn!(?event, "a fresh plan was refused in part");
+                    }
                 }
-                break;
+                Err(error) => {
+                    tracing::warn!(%error, ?planned, "a plan could not be proposed; the next change plans anew");
+                    break;
+                }
             }
         }
         tracing::debug!(placed = planned.0, preempted = planned.1, "plan applied");
+        // A plan that changed nothing would be made again at once, and again: one log entry each.
+        if !changed_something {
+            applied.borrow_and_update();
+            if !changed_or_due(&mut applied, now_us, Some(now_us + REFUSED_AGAIN_US)).await {
+                return;
+            }
+        }
     }
 }
 
