@@ -193,28 +193,13 @@ impl<'a> Claim<'a> {
             if **tenant == self.run.tenant {
                 return self.run.spec.priority > *lowest;
             }
-            self.may_reclaim_from(tenant, holders)
+            self.state.reclaims_from(
+                self.run,
+                tenant,
+                |name| of(&self.given, name),
+                |name| of(&holders.claimed, name),
+            )
         })
-    }
-
-    fn may_reclaim_from(&self, tenant: &TenantName, holders: &Holders<'_>) -> bool {
-        let of = |amounts: &Amounts, name: &TenantName| amounts.get(name).copied().unwrap_or(0);
-        quotas::may_reclaim(
-            self.state.tenants(),
-            self.pool,
-            &self.run.tenant,
-            self.run
-                .spec
-                .gpu_milli()
-                .saturating_add(of(&holders.claimed, &self.run.tenant)),
-            tenant,
-            |name| self.state.used_milli(name, self.pool),
-            |name| {
-                self.state
-                    .stopping_milli(name, self.pool)
-                    .saturating_add(of(&self.given, name))
-            },
-        )
     }
 
     /// The cheapest runs of a node without which one member fits there; empty: it fits without.
@@ -301,7 +286,6 @@ impl<'a> Claim<'a> {
     }
 
     fn right_to(&self, victim: &Run, holders: &Holders<'_>) -> Option<()> {
-        let of = |amounts: &Amounts, name: &TenantName| amounts.get(name).copied().unwrap_or(0);
         self.state
             .claim_beside(
                 self.run,
@@ -411,7 +395,7 @@ impl<'a> Claim<'a> {
     fn used_after(&self, name: &TenantName) -> u64 {
         self.state
             .used_milli(name, self.pool)
-            .saturating_sub(self.given.get(name).copied().unwrap_or(0))
+            .saturating_sub(of(&self.given, name))
     }
 
     /// Where this run would stand once what is given is back.
@@ -441,6 +425,10 @@ impl<'a> Claim<'a> {
         let idle = self.state.idle_milli(self.pool).saturating_add(back);
         self.run.spec.gpu_milli().saturating_add(kept) <= idle
     }
+}
+
+fn of(amounts: &Amounts, name: &TenantName) -> u64 {
+    amounts.get(name).copied().unwrap_or(0)
 }
 
 /// Counts an amount for a tenant and all above it.

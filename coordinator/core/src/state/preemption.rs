@@ -93,8 +93,24 @@ impl State {
                 },
             );
         }
-        let pool = claimant.spec.pool.as_ref()?;
-        let used = |name: &TenantName| self.used_milli(name, pool);
+        self.reclaims_from(claimant, &victim.tenant, given_milli, claimed_milli)
+            .then_some(StopReason::Reclaimed {
+                claimant: claimant.id,
+            })
+    }
+
+    /// Whether a waiting run is owed what another tenant borrows, when so much of each tenant is to be
+    /// given back and so much is claimed by it already.
+    pub fn reclaims_from(
+        &self,
+        claimant: &Run,
+        borrower: &TenantName,
+        given_milli: impl Fn(&TenantName) -> u64,
+        claimed_milli: impl Fn(&TenantName) -> u64,
+    ) -> bool {
+        let Some(pool) = &claimant.spec.pool else {
+            return false;
+        };
         quotas::may_reclaim(
             &self.tenants,
             pool,
@@ -104,16 +120,13 @@ impl State {
                 .spec
                 .gpu_milli()
                 .saturating_add(claimed_milli(&claimant.tenant)),
-            &victim.tenant,
-            used,
+            borrower,
+            |name| self.used_milli(name, pool),
             // What is stopping already is as good as given back.
             |name| {
                 self.stopping_milli(name, pool)
                     .saturating_add(given_milli(name))
             },
         )
-        .then_some(StopReason::Reclaimed {
-            claimant: claimant.id,
-        })
     }
 }
