@@ -498,7 +498,7 @@ fn end_all(history: &mut History) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 128,
+        cases: 1_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

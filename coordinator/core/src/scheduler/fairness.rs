@@ -11,6 +11,8 @@ pub struct PlannedUse<'a> {
     state: &'a State,
     pool: &'a PoolName,
     more_milli: BTreeMap<&'a TenantName, u64>,
+    /// Of that, what runs ask for which others were stopped and that have not got it yet.
+    awaited_milli: BTreeMap<&'a TenantName, u64>,
 }
 
 /// How far along its turn a tenant is: the part of its own that it holds, top of the tree first, in
@@ -33,6 +35,7 @@ impl<'a> PlannedUse<'a> {
             state,
             pool,
             more_milli: BTreeMap::new(),
+            awaited_milli: BTreeMap::new(),
         }
     }
 
@@ -40,7 +43,7 @@ impl<'a> PlannedUse<'a> {
         self.state.tenants()
     }
 
-    /// What a tenant and all below it would hold.
+    /// What a tenant and all below it would hold, with what is awaited.
     pub fn used_milli(&self, tenant: &TenantName) -> u64 {
         self.state
             .used_milli(tenant, self.pool)
@@ -52,6 +55,21 @@ impl<'a> PlannedUse<'a> {
         for above in tenant_and_above(self.state.tenants(), tenant) {
             *self.more_milli.entry(&above.name).or_default() += milli;
         }
+    }
+
+    /// Counts what is kept for a run until others have left: it has a place in the turns already, and
+    /// holds nothing yet.
+    pub fn await_milli(&mut self, tenant: &TenantName, milli: u64) {
+        self.add(tenant, milli);
+        for above in tenant_and_above(self.state.tenants(), tenant) {
+            *self.awaited_milli.entry(&above.name).or_default() += milli;
+        }
+    }
+
+    /// What a tenant and all below it would hold once the proposals are applied.
+    pub fn granted_milli(&self, tenant: &TenantName) -> u64 {
+        let awaited = self.awaited_milli.get(tenant).copied().unwrap_or(0);
+        self.used_milli(tenant).saturating_sub(awaited)
     }
 
     /// How far along its turn a tenant is.

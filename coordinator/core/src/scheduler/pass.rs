@@ -97,7 +97,7 @@ impl<'a> Pass<'a> {
         self.refused.clear();
         for (run, leaving) in waiting {
             self.hold_for(run, &leaving);
-            self.planned.add(&run.tenant, run.spec.gpu_milli());
+            self.planned.await_milli(&run.tenant, run.spec.gpu_milli());
         }
     }
 
@@ -189,7 +189,10 @@ impl<'a> Pass<'a> {
             Standing::Borrows { .. } if !run.spec.preemptible => return Verdict::Refused,
             Standing::Borrows { .. } if phase == Phase::Guaranteed => return Verdict::WouldBorrow,
             Standing::Borrows { .. } => {
-                let kept = quotas::kept_from_milli(planned.tenants(), self.pool, &run.tenant, used);
+                // As `apply` will count it: an owner that awaits its devices still keeps them.
+                let granted = |name: &TenantName| planned.granted_milli(name);
+                let kept =
+                    quotas::kept_from_milli(planned.tenants(), self.pool, &run.tenant, granted);
                 if kept > 0 {
                     let idle = self.state.idle_milli(self.pool);
                     if asked.saturating_add(kept) > idle.saturating_sub(self.planned_milli) {

@@ -329,6 +329,33 @@ fn nobody_is_stopped_for_a_run_that_what_is_not_lent_would_still_hold_up() {
 }
 
 #[test]
+fn what_an_owner_does_not_lend_is_kept_while_it_waits_for_those_stopped_for_it() {
+    let mut world = World::with_nodes(&[("node-1", "2xA100-80G"), ("node-2", "2xT4-16G")]);
+    let borrower = world.submit_for("guests", gpus(2));
+    world.place_on(borrower, &[("node-1", &[0, 1])]);
+    world.quota("nlp", 2, None, Some(0));
+    world.now_us += MINUTE_US;
+    let owner = world.submit_for(
+        "nlp",
+        WorkloadSpec {
+            gpu_model: Some("A100".to_owned()),
+            ..gpus(2)
+        },
+    );
+    assert_eq!(world.plan_and_preempt(), [borrower]);
+    // 2 are idle and 2 are kept, for the owner holds nothing yet: a fresh plan must not offer them.
+    let other = world.submit_for("guests", gpus(1));
+    assert!(plan(&world.state, world.now_us).is_empty());
+    stop(&mut world, &[borrower]);
+    assert_eq!(
+        world.plan_and_place(),
+        [owner, borrower],
+        "at its old place"
+    );
+    assert!(world.state.queues().contains(world.run(other)));
+}
+
+#[test]
 fn several_owed_runs_are_made_room_for_at_once_and_no_more_than_is_owed() {
     let mut world = World::with_nodes(&[
         ("node-1", "A100-80G"),
