@@ -112,6 +112,13 @@ impl PoolName {
     }
 }
 
+impl NodeName {
+    /// Stands where no one node is meant.
+    pub fn any() -> Self {
+        Self("any".into())
+    }
+}
+
 /// One run, `run-17`. The number is drawn from replicated state, so it is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -3,9 +3,10 @@
 use super::{DeviceId, MemberKey, NodeName, PoolName, WHOLE_DEVICE_MILLI};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What an agent says its node has.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeDescription {
     /// Name.
     pub name: NodeName,
@@ -26,7 +27,7 @@ pub struct NodeDescription {
 }
 
 /// One device as the agent describes it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DeviceDescription {
     /// Id.
     pub id: DeviceId,
@@ -39,6 +40,9 @@ pub struct DeviceDescription {
     /// Not a real GPU.
     pub simulated: bool,
 }
+
+/// How many nodes there are of each [`NodeDescription::make`].
+pub type Makes = BTreeMap<Arc<NodeDescription>, u32>;
 
 /// A node in the replicated state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,6 +125,29 @@ impl DeviceGrants {
         self.share_milli -= grant.share_milli;
         self.memory_mib -= grant.memory_mib;
         Some(grant)
+    }
+}
+
+impl NodeDescription {
+    /// The same without what tells like nodes apart: nodes of one make can hold the same when empty.
+    pub fn make(&self) -> Self {
+        let nameless = DeviceId("".into());
+        Self {
+            name: NodeName::any(),
+            boot_id: String::new(),
+            agent_version: String::new(),
+            devices: self
+                .devices
+                .iter()
+                .map(|device| DeviceDescription {
+                    id: nameless.clone(),
+                    index: 0,
+                    simulated: false,
+                    ..device.clone()
+                })
+                .collect(),
+            ..self.clone()
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whether a member fits a node: an empty one (can it ever run?) or as it is now (can it run here?).
 
 use super::{Refusal, gpus};
-use crate::model::{Grant, MemberDemand, Node, PoolName, WorkloadSpec};
+use crate::model::{Grant, MemberDemand, Node, NodeDescription, PoolName, WorkloadSpec};
 
 /// The first thing a node lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,13 +39,13 @@ impl Shortfall {
 
 /// Whether the demand would fit the node if nothing else ran there.
 pub fn fits_empty(node: &Node, demand: &MemberDemand) -> Result<(), Shortfall> {
-    fits(node, demand, |_| true, 0, 0)
+    fits(&node.description, demand, |_| true, 0, 0)
 }
 
 /// Whether the demand fits beside what is granted now. Does not look at the node's condition.
 pub fn fits_now(node: &Node, demand: &MemberDemand) -> Result<(), Shortfall> {
     fits(
-        node,
+        &node.description,
         demand,
         |position| {
             let memory_mib = node.description.devices[position].memory_mib;
@@ -61,13 +61,12 @@ pub fn fits_now(node: &Node, demand: &MemberDemand) -> Result<(), Shortfall> {
 }
 
 fn fits(
-    node: &Node,
+    description: &NodeDescription,
     demand: &MemberDemand,
     is_free: impl Fn(usize) -> bool,
     cpu_reserved_milli: u64,
     memory_reserved_mib: u64,
 ) -> Result<(), Shortfall> {
-    let description = &node.description;
     if !description.runtimes.contains(demand.runtime) {
         return Err(Shortfall::Runtime);
     }
@@ -103,18 +102,19 @@ fn fits(
     Ok(())
 }
 
-/// Refuses what no set of nodes of the pool could ever hold, with the largest that would fit.
+/// Refuses what no set of nodes of the pool could ever hold, with the largest that would fit. Looks at
+/// makes of nodes, each with how many there are.
 pub fn check_ever_fits(
     pool: &PoolName,
-    nodes: &[&Node],
+    makes: &[(&NodeDescription, u32)],
     spec: &WorkloadSpec,
     demand: &MemberDemand,
 ) -> Result<(), Refusal> {
     let mut fitting = 0_u32;
     let mut worst: Vec<Shortfall> = Vec::new();
-    for node in nodes {
-        match fits_empty(node, demand) {
-            Ok(()) => fitting += 1,
+    for (make, count) in makes {
+        match fits(make, demand, |_| true, 0, 0) {
+            Ok(()) => fitting = fitting.saturating_add(*count),
             Err(shortfall) => worst.push(shortfall),
         }
     }
@@ -131,9 +131,9 @@ pub fn check_ever_fits(
     // The last shortfall in the order of checks came closest to fitting: speak of that one.
     let closest = worst.iter().max().copied().unwrap_or(Shortfall::Devices);
     let matching = || {
-        nodes
+        makes
             .iter()
-            .flat_map(|node| &node.description.devices)
+            .flat_map(|(make, _)| &make.devices)
             .filter(|device| demand.accepts(&device.model))
     };
     Err(match closest {
@@ -157,11 +157,10 @@ pub fn check_ever_fits(
             .allowed(format!("up to --gpu-memory {largest}M"))
         }
         Shortfall::Devices => {
-            let largest = nodes
+            let largest = makes
                 .iter()
-                .map(|node| {
-                    node.description
-                        .devices
+                .map(|(make, _)| {
+                    make.devices
                         .iter()
                         .filter(|device| {
                             demand.accepts(&device.model)
@@ -179,9 +178,9 @@ pub fn check_ever_fits(
             .hint("ask for less, or for several nodes with --nodes N")
         }
         Shortfall::Cpu => {
-            let largest = nodes
+            let largest = makes
                 .iter()
-                .map(|node| node.description.cpu_milli)
+                .map(|(make, _)| make.cpu_milli)
                 .max()
                 .unwrap_or(0);
             Refusal::refused(format!(
@@ -192,9 +191,9 @@ pub fn check_ever_fits(
             .allowed(format!("up to --cpus {}", gpus(largest)))
         }
         Shortfall::Memory => {
-            let largest = nodes
+            let largest = makes
                 .iter()
-                .map(|node| node.description.memory_mib)
+                .map(|(make, _)| make.memory_mib)
                 .max()
                 .unwrap_or(0);
             Refusal::refused(format!(

@@ -9,7 +9,8 @@ pub mod quotas;
 mod tags;
 
 use crate::model::{
-    Node, NodeName, Policy, Pool, PoolName, Tenant, TenantName, WorkloadSpec, is_name, is_of_model,
+    Makes, NodeDescription, Policy, Pool, PoolName, Tenant, TenantName, WorkloadSpec, is_name,
+    is_of_model,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -85,8 +86,8 @@ pub struct Surroundings<'a> {
     pub policy: &'a Policy,
     /// Pools.
     pub pools: &'a BTreeMap<PoolName, Pool>,
-    /// Nodes.
-    pub nodes: &'a BTreeMap<NodeName, Node>,
+    /// Makes of nodes in each pool that has any.
+    pub makes: &'a BTreeMap<PoolName, Makes>,
     /// Every tenant.
     pub tenants: &'a BTreeMap<TenantName, Tenant>,
     /// Tenant to be charged.
@@ -119,18 +120,20 @@ pub fn resolve(around: Surroundings<'_>, spec: WorkloadSpec) -> Result<Admitted,
     let mut warnings = Vec::new();
     check_form(&spec)?;
     let pool = resolve_pool(around, &mut spec, &mut defaulted)?;
-    let nodes: Vec<&Node> = around
-        .nodes
-        .values()
-        .filter(|node| node.description.pool == pool)
+    let makes: Vec<(&NodeDescription, u32)> = around
+        .makes
+        .get(&pool)
+        .into_iter()
+        .flatten()
+        .map(|(make, count)| (&**make, *count))
         .collect();
-    resolve_devices(around, &pool, &nodes, &mut spec, &mut defaulted)?;
+    resolve_devices(around, &pool, &makes, &mut spec, &mut defaulted)?;
     if spec.tenant.is_none() {
         spec.tenant = Some(around.tenant.name.clone());
     }
     warnings.extend(tags::check(around.policy, &spec)?);
-    resolve_memory_cap(around.policy, &nodes, &mut spec, &mut defaulted)?;
-    fit::check_ever_fits(&pool, &nodes, &spec, &around.policy.demand(&spec))?;
+    resolve_memory_cap(around.policy, &makes, &mut spec, &mut defaulted)?;
+    fit::check_ever_fits(&pool, &makes, &spec, &around.policy.demand(&spec))?;
     check_quota(around, &pool, &spec)?;
     Ok(Admitted {
         spec,
@@ -330,22 +333,12 @@ fn check_form(spec: &WorkloadSpec) -> Result<(), Refusal> {
 fn resolve_devices(
     around: Surroundings<'_>,
     pool: &PoolName,
-    nodes: &[&Node],
+    makes: &[(&NodeDescription, u32)],
     spec: &mut WorkloadSpec,
     defaulted: &mut Vec<String>,
 ) -> Result<(), Refusal> {
-    if nodes.is_empty() {
-        let served: Vec<&str> = around
-            .pools
-            .keys()
-            .filter(|name| {
-                around
-                    .nodes
-                    .values()
-                    .any(|node| node.description.pool == **name)
-            })
-            .map(PoolName::as_str)
-            .collect();
+    if makes.is_empty() {
+        let served: Vec<&str> = around.makes.keys().map(PoolName::as_str).collect();
         return Err(Refusal::refused(format!("pool {pool} has no nodes"))
             .allowed(if served.is_empty() {
                 "no pool has nodes yet".to_owned()
@@ -357,9 +350,9 @@ fn resolve_devices(
                     + pool.as_str(),
             ));
     }
-    let mut models: Vec<&str> = nodes
+    let mut models: Vec<&str> = makes
         .iter()
-        .flat_map(|node| &node.description.devices)
+        .flat_map(|(make, _)| &make.devices)
         .map(|device| device.model.as_str())
         .collect();
     models.sort_unstable();
@@ -390,7 +383,7 @@ fn resolve_devices(
 /// A model's cap binds what is asked, and also what would be given when nothing is asked.
 fn resolve_memory_cap(
     policy: &Policy,
-    nodes: &[&Node],
+    makes: &[(&NodeDescription, u32)],
     spec: &mut WorkloadSpec,
     defaulted: &mut Vec<String>,
 ) -> Result<(), Refusal> {
@@ -413,9 +406,9 @@ fn resolve_memory_cap(
         .hint(format!("add --gpu-memory {cap}M"))),
         Some(_) => Ok(()),
         None => {
-            let dearest = nodes
+            let dearest = makes
                 .iter()
-                .flat_map(|node| &node.description.devices)
+                .flat_map(|(make, _)| &make.devices)
                 .filter(|device| demand.accepts(&device.model))
                 .map(|device| demand.memory_on(device.memory_mib))
                 .max()

@@ -1,4 +1,4 @@
-//! What is derived from the runs and kept beside them, so that a plan never scans: the queues, which
+//! What is derived from the runs (and by [`super::capacity`] from the nodes) and kept beside them, so that a plan never scans: the queues, which
 //! runs are active, stopping or owed a place, and what each tenant holds. Not stored in a snapshot.
 
 use super::State;
@@ -7,6 +7,7 @@ use crate::model::{Attempt, MemberPhase, PoolName, RunId, RunPhase, TenantName};
 impl State {
     /// Makes everything derived anew, as after reading a snapshot.
     pub(super) fn reindex(&mut self) {
+        self.recount_nodes();
         self.queues = super::Queues::default();
         self.active.clear();
         self.stopping.clear();

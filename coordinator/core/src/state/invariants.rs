@@ -150,12 +150,21 @@ impl State {
         violations
     }
 
-    /// I9: what is counted of tenants is what is granted to them and those below, and what is borrowed
-    /// is recorded.
+    /// I9: what is counted of tenants is what is granted to them and those below, what is counted of
+    /// nodes is what they have and have free, and what is borrowed is recorded.
     fn usage_is_the_sum_of_grants(&self) -> Vec<Violation> {
         let mut fresh = self.clone();
         fresh.reindex();
         let mut violations = Vec::new();
+        if self.capacity != fresh.capacity {
+            violations.push(Violation {
+                invariant: "I9",
+                seen: format!(
+                    "capacity: {:?} counted, {:?}",
+                    self.capacity, fresh.capacity
+                ),
+            });
+        }
         for (what, counted, summed) in [
             ("used", &self.used_milli, &fresh.used_milli),
             ("stopping", &self.stopping_milli, &fresh.stopping_milli),

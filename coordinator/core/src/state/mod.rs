@@ -5,6 +5,7 @@
 //! outside are rechecked here item by item, so a stale or wrong plan can never give a device twice.
 
 mod accounts;
+mod capacity;
 mod command;
 mod event;
 mod index;
@@ -33,6 +34,7 @@ use crate::model::{
     Token,
 };
 use crate::policy::{Refusal, RefusalKind, Surroundings};
+use capacity::Capacity;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -54,6 +56,8 @@ pub struct State {
     nodes: BTreeMap<NodeName, Node>,
     runs: BTreeMap<RunId, Run>,
     live: BTreeSet<RunId>,
+    #[serde(skip)]
+    capacity: Capacity,
     #[serde(skip)]
     queues: Queues,
     #[serde(skip)]
@@ -93,6 +97,7 @@ impl Default for State {
             nodes: BTreeMap::new(),
             runs: BTreeMap::new(),
             live: BTreeSet::new(),
+            capacity: Capacity::default(),
             queues: Queues::default(),
             active: BTreeSet::new(),
             stopping: BTreeSet::new(),
@@ -283,6 +288,7 @@ impl State {
             tenants: self.tenants.clone(),
             nodes: self.nodes.clone(),
             live: self.live.clone(),
+            capacity: self.capacity.clone(),
             queues: self.queues.clone(),
             active: self.active.clone(),
             stopping: self.stopping.clone(),
@@ -339,7 +345,7 @@ impl State {
         Ok(Surroundings {
             policy: &self.policy,
             pools: &self.pools,
-            nodes: &self.nodes,
+            makes: self.makes(),
             tenants: &self.tenants,
             tenant,
         })

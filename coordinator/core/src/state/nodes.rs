@@ -51,6 +51,7 @@ impl State {
         let Some(node) = self.nodes.get(&name) else {
             self.nodes
                 .insert(name.clone(), Node::new(description.clone()));
+            self.note_node(&name);
             return Ok(vec![Event::NodeChanged { node: name }]);
         };
         if node.description == *description && node.condition != NodeCondition::Lost {
@@ -96,6 +97,7 @@ impl State {
                 node.condition = NodeCondition::Ready;
             }
         }
+        self.note_node(&name);
         events.push(Event::NodeChanged { node: name });
         Ok(events)
     }
@@ -143,6 +145,7 @@ impl State {
             node.condition = NodeCondition::Lost;
         }
         let members: Vec<MemberKey> = node.members.iter().copied().collect();
+        self.note_node(name);
         let mut events = vec![Event::NodeChanged { node: name.clone() }];
         for key in members {
             let end = MemberEnd {
@@ -158,6 +161,7 @@ impl State {
         self.node_mut(name)?.condition = NodeCondition::Cordoned {
             reason: reason.to_owned(),
         };
+        self.note_node(name);
         Ok(vec![Event::NodeChanged { node: name.clone() }])
     }
 
@@ -172,6 +176,7 @@ impl State {
         }
         node.condition = NodeCondition::Ready;
         node.launch_failures = 0;
+        self.note_node(name);
         Ok(vec![Event::NodeChanged { node: name.clone() }])
     }
 
@@ -181,6 +186,7 @@ impl State {
             reason: reason.to_owned(),
             deadline_us,
         };
+        self.note_node(name);
         let mut events = vec![Event::NodeChanged { node: name.clone() }];
         if grace_ms == 0 {
             events.extend(self.evict(name)?);

@@ -189,6 +189,7 @@ impl State {
                 );
             }
         }
+        self.note_grants(&member.node);
     }
 
     /// Ends one member and gives its share back, with its ledger rows. A member that has ended
@@ -241,6 +242,7 @@ impl State {
                 grants.remove(key);
             }
         }
+        self.note_grants(&node_name);
         if let Some(pool) = pool {
             self.count_use(&tenant, &pool, held, false);
             if was_stopping {

@@ -106,6 +106,7 @@ impl State {
                             node.launch_failures, end.message
                         ),
                     };
+                    self.note_node(name);
                     return vec![Event::NodeChanged { node: name.clone() }];
                 }
             }

@@ -311,16 +311,6 @@ impl State {
             .sum()
     }
 
-    /// Thousandths of devices that a pool's nodes have, whatever their condition: a quota outlives a
-    /// night in which a node is away.
-    pub fn capacity_milli(&self, pool: &PoolName) -> u64 {
-        self.nodes
-            .values()
-            .filter(|node| node.description.pool == *pool)
-            .map(|node| node.description.devices.len() as u64 * 1000)
-            .sum()
-    }
-
     /// Thousandths of devices that a tenant and all below it hold in a pool.
     pub fn used_milli(&self, tenant: &TenantName, pool: &PoolName) -> u64 {
         self.used_milli
@@ -457,16 +447,6 @@ impl State {
                 Ok(milli)
             }
         }
-    }
-
-    /// Thousandths of devices of ready nodes of a pool that nobody holds.
-    pub fn idle_milli(&self, pool: &PoolName) -> u64 {
-        self.nodes
-            .values()
-            .filter(|node| node.is_ready() && node.description.pool == *pool)
-            .flat_map(|node| &node.devices)
-            .map(|grants| u64::from(1000_u32.saturating_sub(grants.share_milli)))
-            .sum()
     }
 }
 

@@ -1,0 +1,194 @@
+//! What nodes have in sum, pool by pool, and which of them changed since when. Kept beside the nodes
+//! so that neither admission nor a plan scans them: a submit looks at makes of nodes and a plan at what
+//! changed since the last.
+//!
+//! Derived and not stored. Whatever changes a node says so ([`super::State::note_node`],
+//! [`super::State::note_grants`]), and [`super::State::violations`] compares all of it with a scan.
+
+use super::State;
+use crate::model::{Makes, Node, NodeDescription, NodeName, PoolName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Sums over the nodes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Capacity {
+    counted: BTreeMap<NodeName, Counted>,
+    makes: BTreeMap<PoolName, Makes>,
+    sums: BTreeMap<PoolName, Sums>,
+    /// Every node once, by the log index at which it last changed.
+    changed: BTreeSet<(u64, NodeName)>,
+}
+
+/// What of the sums is one node's.
+#[derive(Debug, Clone)]
+struct Counted {
+    make: Arc<NodeDescription>,
+    sums: Sums,
+    changed_index: u64,
+}
+
+/// Thousandths of devices.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Sums {
+    /// Of all nodes, whatever their condition.
+    capacity_milli: u64,
+    /// Of ready nodes, and held by nobody.
+    idle_milli: u64,
+}
+
+/// Equal sums are equal. Which entry last changed a node is not part of what a state is: a state read
+/// from a snapshot has forgotten it.
+impl PartialEq for Capacity {
+    fn eq(&self, other: &Self) -> bool {
+        self.makes == other.makes && self.sums == other.sums
+    }
+}
+
+impl Capacity {
+    /// The sums over these nodes, all of them changed at `index`.
+    fn of<'a>(nodes: impl Iterator<Item = &'a Node>, index: u64) -> Self {
+        let mut capacity = Self::default();
+        for node in nodes {
+            capacity.count(node, index);
+        }
+        capacity
+    }
+
+    /// Takes over everything about a node.
+    fn count(&mut self, node: &Node, index: u64) {
+        let name = &node.description.name;
+        if let Some(before) = self.counted.remove(name) {
+            self.changed.remove(&(before.changed_index, name.clone()));
+            self.uncount(&before);
+        }
+        let make = Arc::new(node.description.make());
+        let makes = self.makes.entry(make.pool.clone()).or_default();
+        // Nodes of one make share its description.
+        let make = makes
+            .get_key_value(&make)
+            .map_or(make, |(known, _)| known.clone());
+        *makes.entry(make.clone()).or_default() += 1;
+        let own = Sums {
+            capacity_milli: node.description.devices.len() as u64 * 1000,
+            idle_milli: idle_milli(node),
+        };
+        let sums = self.sums.entry(make.pool.clone()).or_default();
+        sums.capacity_milli += own.capacity_milli;
+        sums.idle_milli += own.idle_milli;
+        self.changed.insert((index, name.clone()));
+        self.counted.insert(
+            name.clone(),
+            Counted {
+                make,
+                sums: own,
+                changed_index: index,
+            },
+        );
+    }
+
+    fn uncount(&mut self, before: &Counted) {
+        let pool = &before.make.pool;
+        if let Some(sums) = self.sums.get_mut(pool) {
+            sums.capacity_milli -= before.sums.capacity_milli;
+            sums.idle_milli -= before.sums.idle_milli;
+        }
+        let Some(makes) = self.makes.get_mut(pool) else {
+            return;
+        };
+        if let Some(count) = makes.get_mut(&before.make) {
+            *count -= 1;
+            if *count == 0 {
+                makes.remove(&before.make);
+            }
+        }
+        if makes.is_empty() {
+            self.makes.remove(pool);
+            self.sums.remove(pool);
+        }
+    }
+
+    /// Takes over what is granted on a node, of which nothing else changed.
+    fn recount(&mut self, node: &Node, index: u64) {
+        let name = &node.description.name;
+        let Some(counted) = self.counted.get_mut(name) else {
+            return;
+        };
+        let idle_milli = idle_milli(node);
+        if let Some(sums) = self.sums.get_mut(&counted.make.pool) {
+            sums.idle_milli = sums.idle_milli + idle_milli - counted.sums.idle_milli;
+        }
+        counted.sums.idle_milli = idle_milli;
+        if counted.changed_index != index {
+            let mut entry = (counted.changed_index, name.clone());
+            self.changed.remove(&entry);
+            entry.0 = index;
+            self.changed.insert(entry);
+            counted.changed_index = index;
+        }
+    }
+}
+
+fn idle_milli(node: &Node) -> u64 {
+    if !node.is_ready() {
+        return 0;
+    }
+    node.devices
+        .iter()
+        .map(|grants| u64::from(1000_u32.saturating_sub(grants.share_milli)))
+        .sum()
+}
+
+impl State {
+    /// A node joined, or its description or condition changed.
+    pub(super) fn note_node(&mut self, name: &NodeName) {
+        if let Some(node) = self.nodes.get(name) {
+            self.capacity.count(node, self.index);
+        }
+    }
+
+    /// Something was granted on a node, or given back.
+    pub(super) fn note_grants(&mut self, name: &NodeName) {
+        if let Some(node) = self.nodes.get(name) {
+            self.capacity.recount(node, self.index);
+        }
+    }
+
+    /// Counts every node anew.
+    pub(super) fn recount_nodes(&mut self) {
+        self.capacity = Capacity::of(self.nodes.values(), self.index);
+    }
+
+    /// Thousandths of devices that a pool's nodes have, whatever their condition: a quota outlives a
+    /// night in which a node is away.
+    pub fn capacity_milli(&self, pool: &PoolName) -> u64 {
+        self.capacity
+            .sums
+            .get(pool)
+            .map_or(0, |sums| sums.capacity_milli)
+    }
+
+    /// Thousandths of devices of ready nodes of a pool that nobody holds.
+    pub fn idle_milli(&self, pool: &PoolName) -> u64 {
+        self.capacity
+            .sums
+            .get(pool)
+            .map_or(0, |sums| sums.idle_milli)
+    }
+
+    /// Makes of nodes in each pool that has any, with how many there are of each.
+    pub fn makes(&self) -> &BTreeMap<PoolName, Makes> {
+        &self.capacity.makes
+    }
+
+    /// Nodes that changed in an entry after the one at `index`. After reading a snapshot that is every
+    /// node to whom held an older index, and none to whom held that of the snapshot.
+    pub fn nodes_changed_after(&self, index: u64) -> impl Iterator<Item = &Node> {
+        self.capacity
+            .changed
+            .iter()
+            .rev()
+            .take_while(move |(changed_index, _)| *changed_index > index)
+            .filter_map(|(_, name)| self.nodes.get(name))
+    }
+}
