@@ -6,7 +6,7 @@
 mod fixtures;
 
 use coordinator_core::model::*;
-use coordinator_core::scheduler::{Plan, plan};
+use coordinator_core::scheduler::{Plan, Planner, plan};
 use coordinator_core::state::{Command, Entry, Event, ParentChange, QuotaChange, State};
 use fixtures::*;
 use proptest::prelude::*;
@@ -170,6 +170,8 @@ struct History {
     /// Ledger rows that have left by the outbox.
     booked: u128,
     next_sequence: u64,
+    /// Kept from the first step to the last, while the world plans with a new one each time.
+    planner: Planner,
 }
 
 impl History {
@@ -192,6 +194,7 @@ impl History {
             integral: 0,
             booked: 0,
             next_sequence: 1,
+            planner: Planner::default(),
         }
     }
 
@@ -289,13 +292,22 @@ impl History {
         members.get(position).copied()
     }
 
+    /// A planner that was kept proposes what a new one does, whether or not what it proposed before
+    /// came to be.
+    fn plan(&mut self) -> Plan {
+        let kept = self.planner.plan(&self.world.state, self.world.now_us);
+        let fresh = plan(&self.world.state, self.world.now_us);
+        assert_eq!(kept, fresh, "a kept planner and a new one disagree");
+        kept
+    }
+
     /// Nothing of a fresh plan may be refused, and no plan both gives a run devices and stops it.
     fn place_planned(&mut self) {
         let Plan {
             placements,
             preemptions,
             ..
-        } = plan(&self.world.state, self.world.now_us);
+        } = self.plan();
         for event in self.apply(Command::Place { placements }) {
             assert!(
                 matches!(event, Event::RunPlaced { .. }),
@@ -514,6 +526,7 @@ proptest! {
             // World checks every invariant after every entry.
             history.take(step);
             history.ledger_matches();
+            history.plan();
         }
 
         // Replay, and a snapshot with the tail behind it, give the same state (I11).

@@ -2,7 +2,7 @@
 
 use super::LEADER;
 use crate::driver::DriverHandle;
-use coordinator_core::scheduler::{self, Plan};
+use coordinator_core::scheduler::{Plan, Planner};
 use coordinator_core::state::{Command, Event};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ const REFUSED_AGAIN_US: u64 = 100_000;
 
 pub async fn run(driver: DriverHandle) {
     let mut applied = driver.watch();
+    let mut planner = Planner::default();
     loop {
         applied.borrow_and_update();
         let started = Instant::now();
@@ -20,7 +21,7 @@ pub async fn run(driver: DriverHandle) {
             placements,
             preemptions,
             again_at_us,
-        } = driver.read(|state| scheduler::plan(state, now_us.max(state.time_us())));
+        } = driver.read(|state| planner.plan(state, now_us.max(state.time_us())));
         metrics::histogram!("coordinator_plan_seconds").record(started.elapsed().as_secs_f64());
         let planned = (placements.len(), preemptions.len());
         let mut commands = Vec::new();

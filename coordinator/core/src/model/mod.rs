@@ -8,6 +8,7 @@ mod ids;
 mod nodes;
 mod policies;
 mod runs;
+mod tenancy;
 mod tenants;
 mod workloads;
 
@@ -17,5 +18,6 @@ pub use ids::*;
 pub use nodes::*;
 pub use policies::*;
 pub use runs::*;
+pub use tenancy::*;
 pub use tenants::*;
 pub use workloads::*;

@@ -9,8 +9,8 @@ pub mod quotas;
 mod tags;
 
 use crate::model::{
-    Makes, NodeDescription, Policy, Pool, PoolName, Tenant, TenantName, WorkloadSpec, is_name,
-    is_of_model,
+    Makes, NodeDescription, Policy, Pool, PoolName, Tenant, TenantName, TenantTree, WorkloadSpec,
+    is_name, is_of_model,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -89,7 +89,7 @@ pub struct Surroundings<'a> {
     /// Makes of nodes in each pool that has any.
     pub makes: &'a BTreeMap<PoolName, Makes>,
     /// Every tenant.
-    pub tenants: &'a BTreeMap<TenantName, Tenant>,
+    pub tenants: &'a TenantTree,
     /// Tenant to be charged.
     pub tenant: &'a Tenant,
 }

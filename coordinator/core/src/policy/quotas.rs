@@ -6,11 +6,10 @@
 //!
 //! Deliberately lacks the order in which runs are looked at: that is the scheduler's.
 
-use crate::model::{PoolName, Quota, Tenant, TenantName, tenant_and_above};
-use std::collections::BTreeMap;
+use crate::model::{PoolName, Quota, Tenant, TenantName, TenantTree, tenant_and_above};
 
 /// Tenants by name.
-pub type Tenants = BTreeMap<TenantName, Tenant>;
+pub type Tenants = TenantTree;
 
 /// Where one more grant would put a tenant in a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +41,7 @@ pub fn line<'a>(tenants: &'a Tenants, tenant: &TenantName, pool: &PoolName) -> O
 
 /// Whether anybody has a line in this pool. Where nobody has, everything is there for everybody.
 pub fn is_metered(tenants: &Tenants, pool: &PoolName) -> bool {
-    tenants
-        .values()
-        .any(|tenant| tenant.quotas.contains_key(pool))
+    tenants.is_metered(pool)
 }
 
 /// The nearest line at or above a tenant, and whose it is.
@@ -65,24 +62,16 @@ fn rest_of_line(
     line: &Quota,
     used_milli: &impl Fn(&TenantName) -> u64,
 ) -> (u64, u64) {
-    // Most lines are a team's, with nobody below.
-    if !tenants
-        .values()
-        .any(|below| below.parent.as_ref() == Some(owner))
-    {
-        return (line.quota_milli, used_milli(owner));
-    }
     let (mut guaranteed_below, mut used_below) = (0_u64, 0_u64);
-    for below in tenants.values() {
-        let Some(lower) = below.quotas.get(pool).filter(|_| below.name != *owner) else {
-            continue;
-        };
-        let nearest = tenant_and_above(tenants, &below.name)
-            .skip(1)
-            .find(|above| above.quotas.contains_key(pool));
-        if nearest.is_some_and(|nearest| nearest.name == *owner) {
-            guaranteed_below = guaranteed_below.saturating_add(lower.quota_milli);
-            used_below = used_below.saturating_add(used_milli(&below.name));
+    // Most lines are a team's, with nobody below. The tree has no circle, for none is let in.
+    let mut branches: Vec<&Tenant> = tenants.below(Some(owner)).collect();
+    while let Some(below) = branches.pop() {
+        match below.quotas.get(pool) {
+            Some(lower) => {
+                guaranteed_below = guaranteed_below.saturating_add(lower.quota_milli);
+                used_below = used_below.saturating_add(used_milli(&below.name));
+            }
+            None => branches.extend(tenants.below(Some(&below.name))),
         }
     }
     (
@@ -152,38 +141,28 @@ pub fn kept_from_milli(
     tenant: &TenantName,
     used_milli: impl Fn(&TenantName) -> u64,
 ) -> u64 {
-    let lends_all = tenants
-        .values()
-        .filter_map(|owner| owner.quotas.get(pool))
-        .all(|line| line.lend_milli.is_none());
-    if lends_all {
+    if !tenants.keeps_anything(pool) {
         return 0;
-    }
-    let mut below: BTreeMap<Option<&TenantName>, Vec<&Tenant>> = BTreeMap::new();
-    for owner in tenants.values() {
-        below.entry(owner.parent.as_ref()).or_default().push(owner);
     }
     let above: Vec<&TenantName> = tenant_and_above(tenants, tenant)
         .map(|above| &above.name)
         .collect();
-    kept_below(None, pool, &below, &above, &used_milli)
+    kept_below(tenants, None, pool, &above, &used_milli)
 }
 
 /// What the branches under `parent` keep: of a branch its own line or its branches' sum, whichever
 /// is more, for what a tenant keeps lies within what the one above it keeps.
 fn kept_below(
+    tenants: &Tenants,
     parent: Option<&TenantName>,
     pool: &PoolName,
-    below: &BTreeMap<Option<&TenantName>, Vec<&Tenant>>,
     above: &[&TenantName],
     used_milli: &impl Fn(&TenantName) -> u64,
 ) -> u64 {
-    below
-        .get(&parent)
-        .into_iter()
-        .flatten()
+    tenants
+        .below(parent)
         .map(|branch| {
-            let inner = kept_below(Some(&branch.name), pool, below, above, used_milli);
+            let inner = kept_below(tenants, Some(&branch.name), pool, above, used_milli);
             if above.contains(&&branch.name) {
                 return inner;
             }
@@ -286,7 +265,7 @@ mod tests {
                         },
                     );
                 }
-                (made.name.clone(), made)
+                made
             })
             .collect()
     }

@@ -92,7 +92,13 @@ impl<'a> PlannedUse<'a> {
                 weight_milli(tenant),
             ),
         };
-        u64::try_from(u128::from(held) * 1_000_000 / u128::from(own)).unwrap_or(u64::MAX)
+        // Divided as wide as it must be: this is asked several times for every decision.
+        match held.checked_mul(1_000_000) {
+            Some(millionths) => millionths / own,
+            None => {
+                u64::try_from(u128::from(held) * 1_000_000 / u128::from(own)).unwrap_or(u64::MAX)
+            }
+        }
     }
 }
 

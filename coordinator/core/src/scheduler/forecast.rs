@@ -1,6 +1,6 @@
 //! What a change would do, found by doing it to a copy: the same commands, the same plans.
 
-use super::{Plan, plan};
+use super::{Plan, Planner};
 use crate::model::{EndKind, MemberEnd, MemberKey, MemberPhase, NodeName};
 use crate::state::{Command, Entry, Event, MemberReport, Preemption, State};
 
@@ -52,12 +52,13 @@ impl Trial {
     /// Plans until a plan has nothing to say, and who was stopped on the way.
     fn settle(&mut self) -> Vec<Preemption> {
         let mut stopped = Vec::new();
+        let mut planner = Planner::default();
         for _ in 0..MOST_PLANS {
             let Plan {
                 placements,
                 preemptions,
                 again_at_us,
-            } = plan(&self.state, self.now_us);
+            } = planner.plan(&self.state, self.now_us);
             let nothing = placements.is_empty() && preemptions.is_empty();
             match again_at_us {
                 Some(at_us) if nothing && at_us > self.now_us => self.now_us = at_us,

@@ -5,7 +5,8 @@
 //! then what is within a guarantee, then what borrows ([`pass`]); what is guaranteed and finds no room
 //! takes it back from whoever has borrowed it ([`claims`]), and nobody else starts where it will. Where members go is [`place`]'s.
 //!
-//! Deliberately lacks a memory: the same state and time give the same plan on every machine.
+//! Deliberately lacks a memory of its own: the same state and time give the same plan on every machine.
+//! What a [`Planner`] keeps between plans it only keeps so as not to derive it again.
 
 mod claims;
 mod explain;
@@ -13,10 +14,12 @@ mod fairness;
 mod forecast;
 mod pass;
 pub mod place;
+mod planner;
 pub mod queue;
 
 pub use explain::{Tier, Waiting, explain, explain_spec};
 pub use forecast::preempted_by;
+pub use planner::Planner;
 
 use crate::state::{Placement, Preemption, State};
 
@@ -51,27 +54,10 @@ impl Plan {
     }
 }
 
-/// Proposes devices for waiting runs, and which runs give way to them.
+/// Proposes devices for waiting runs, and which runs give way to them. Who plans often keeps a
+/// [`Planner`], which proposes the same and does not read every node each time.
 pub fn plan(state: &State, now_us: u64) -> Plan {
-    plan_counted(state, now_us).0
-}
-
-/// The plan, and how often it looked for room: its cost, which tests hold down.
-fn plan_counted(state: &State, now_us: u64) -> (Plan, usize) {
-    let mut plan = Plan::default();
-    let mut looks = 0;
-    for (pool, tenants) in state.queues().pools() {
-        let placed_before = plan.placements.len();
-        let mut pass = pass::Pass::new(state, pool);
-        pass.place_claimants(&mut plan);
-        pass.place_waiting(tenants, &mut plan);
-        looks += pass.looks();
-        // Who gives way is asked of what stands: the next plan sees what this one has placed.
-        if plan.placements.len() == placed_before {
-            claims::propose(state, pool, pass.refused_first(), now_us, &mut plan);
-        }
-    }
-    (plan, looks)
+    Planner::default().plan(state, now_us)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_set};
 pub struct Pass<'a> {
     state: &'a State,
     pool: &'a PoolName,
-    room: Inventory,
+    room: &'a mut Inventory,
     planned: PlannedUse<'a>,
     /// The fewest members that found no room, by what each member asks.
     refused: BTreeMap<MemberDemand, u32>,
@@ -50,11 +50,11 @@ enum Verdict {
 }
 
 impl<'a> Pass<'a> {
-    pub fn new(state: &'a State, pool: &'a PoolName) -> Self {
+    pub fn new(state: &'a State, pool: &'a PoolName, room: &'a mut Inventory) -> Self {
         Self {
             state,
             pool,
-            room: Inventory::of(state, pool),
+            room,
             planned: PlannedUse::new(state, pool),
             refused: BTreeMap::new(),
             refused_first: Vec::new(),

@@ -2,7 +2,7 @@
 
 mod reclaim;
 
-use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan, Tier, explain, plan, plan_counted};
+use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan, Planner, Tier, explain, plan};
 use crate::fixtures::*;
 use crate::model::{EndKind, RunId, WorkloadSpec};
 use crate::state::{Command, MemberPlacement, QuotaChange};
@@ -152,7 +152,8 @@ fn a_pass_over_two_thousand_equal_runs_looks_for_room_once_more_than_it_places()
     for _ in 0..2_000 {
         world.submit(gpus(1));
     }
-    let (Plan { placements, .. }, looks) = plan_counted(&world.state, world.now_us);
+    let (Plan { placements, .. }, looks) =
+        Planner::default().plan_counted(&world.state, world.now_us);
     assert_eq!((placements.len(), looks), (8, 9));
 }
 
@@ -165,7 +166,8 @@ fn a_long_queue_that_does_not_fit_hides_nobody_behind_it() {
         world.submit_for("greedy", priority(10, gpus(2 + count % 7)));
     }
     let other = world.submit_for("modest", gpus(1));
-    let (Plan { placements, .. }, looks) = plan_counted(&world.state, world.now_us);
+    let (Plan { placements, .. }, looks) =
+        Planner::default().plan_counted(&world.state, world.now_us);
     assert_eq!(
         placements.iter().map(|p| p.run).collect::<Vec<_>>(),
         [other]
@@ -188,7 +190,8 @@ fn runs_over_their_quota_cost_the_others_nothing() {
         lend_milli: None,
     }));
     let other = world.submit_for("free", gpus(6));
-    let (Plan { placements, .. }, looks) = plan_counted(&world.state, world.now_us);
+    let (Plan { placements, .. }, looks) =
+        Planner::default().plan_counted(&world.state, world.now_us);
     let runs: Vec<RunId> = placements.iter().map(|p| p.run).collect();
     assert_eq!(runs, [RunId(1), RunId(2), other]);
     assert_eq!(looks, 3);
@@ -206,7 +209,8 @@ fn a_pass_gives_up_on_a_tenant_after_so_many_different_demands_that_found_no_roo
         });
     }
     world.submit(gpus(0));
-    let (Plan { placements, .. }, looks) = plan_counted(&world.state, world.now_us);
+    let (Plan { placements, .. }, looks) =
+        Planner::default().plan_counted(&world.state, world.now_us);
     assert_eq!((placements.len(), looks), (0, MOST_LINES_REFUSED));
 }
 
@@ -222,7 +226,8 @@ fn a_larger_gang_of_a_refused_shape_is_passed_over_and_a_smaller_one_is_not() {
     world.submit(gang(3));
     world.submit(gang(3));
     let pair = world.submit(gang(2));
-    let (Plan { placements, .. }, looks) = plan_counted(&world.state, world.now_us);
+    let (Plan { placements, .. }, looks) =
+        Planner::default().plan_counted(&world.state, world.now_us);
     assert_eq!((placements[0].run, placements.len(), looks), (pair, 1, 2));
     world.end(holder, 0, EndKind::Exited { code: 0 });
 }

@@ -31,7 +31,7 @@ pub use tenants::LineUse;
 
 use crate::model::{
     Epoch, Node, NodeName, OutboxRecord, Policy, Pool, PoolName, Run, RunId, Tenant, TenantName,
-    Token,
+    TenantTree, Token,
 };
 use crate::policy::{Refusal, RefusalKind, Surroundings};
 use capacity::Capacity;
@@ -52,7 +52,7 @@ pub struct State {
     next_epoch: u64,
     policy: Policy,
     pools: BTreeMap<PoolName, Pool>,
-    tenants: BTreeMap<TenantName, Tenant>,
+    tenants: TenantTree,
     nodes: BTreeMap<NodeName, Node>,
     runs: BTreeMap<RunId, Run>,
     live: BTreeSet<RunId>,
@@ -93,7 +93,7 @@ impl Default for State {
             next_epoch: 1,
             policy: Policy::default(),
             pools: BTreeMap::from([(pool.name.clone(), pool)]),
-            tenants: BTreeMap::from([(tenant.name.clone(), tenant)]),
+            tenants: [tenant].into_iter().collect(),
             nodes: BTreeMap::new(),
             runs: BTreeMap::new(),
             live: BTreeSet::new(),
@@ -232,7 +232,7 @@ impl State {
     }
 
     /// Tenants by name.
-    pub fn tenants(&self) -> &BTreeMap<TenantName, Tenant> {
+    pub fn tenants(&self) -> &TenantTree {
         &self.tenants
     }
 

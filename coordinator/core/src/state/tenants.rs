@@ -46,7 +46,7 @@ impl State {
         let mut tenant = Tenant::new(name.clone(), self.time_us);
         tenant.parent = parent.cloned();
         tenant.weight = weight.unwrap_or(tenant.weight);
-        self.tenants.insert(name.clone(), tenant);
+        self.tenants.put(tenant);
         Ok(vec![Event::SettingsChanged])
     }
 
@@ -62,13 +62,13 @@ impl State {
             ParentChange::Top => Some(None),
             ParentChange::Under(parent) => Some(Some(parent.clone())),
         };
-        if let (Some(tenant), Some(parent)) = (self.tenants.get_mut(name), parent) {
-            tenant.parent = parent;
+        if let Some(parent) = parent {
+            self.tenants.change(name, |tenant| tenant.parent = parent);
             // What it holds leaves those above it and counts for those it comes under.
             self.reindex();
         }
-        if let (Some(tenant), Some(weight)) = (self.tenants.get_mut(name), weight) {
-            tenant.weight = weight;
+        if let Some(weight) = weight {
+            self.tenants.change(name, |tenant| tenant.weight = weight);
         }
         Ok(vec![Event::SettingsChanged])
     }
@@ -134,20 +134,17 @@ impl State {
 
     pub(super) fn set_quota(&mut self, change: &QuotaChange) -> Outcome {
         self.check_quota_change(change)?;
-        let Some(tenant) = self.tenants.get_mut(&change.tenant) else {
-            return Ok(Vec::new());
-        };
-        match change.gpu_milli {
-            Some(quota_milli) => tenant.quotas.insert(
-                change.pool.clone(),
-                Quota {
-                    quota_milli,
-                    limit_milli: change.limit_milli,
-                    lend_milli: change.lend_milli,
-                },
-            ),
-            None => tenant.quotas.remove(&change.pool),
-        };
+        let line = change.gpu_milli.map(|quota_milli| Quota {
+            quota_milli,
+            limit_milli: change.limit_milli,
+            lend_milli: change.lend_milli,
+        });
+        self.tenants.change(&change.tenant, |tenant| {
+            match line {
+                Some(line) => tenant.quotas.insert(change.pool.clone(), line),
+                None => tenant.quotas.remove(&change.pool),
+            };
+        });
         Ok(vec![Event::SettingsChanged])
     }
 

@@ -3,10 +3,10 @@
 use super::class::{Catalogue, FreeDevice, Kind, Layout, LayoutId, NodeState, signed};
 use super::filling::FillingValues;
 use super::mix::Mix;
-use super::ranking::{ClassId, Ranking};
+use super::ranking::{ClassId, Ranking, Tie};
 use super::shape::Shape;
 use super::valuation::{Needs, Valuation};
-use crate::model::{DeviceId, Node, NodeName, PoolName, WHOLE_DEVICE_MILLI};
+use crate::model::{DeviceGrants, DeviceId, Node, NodeName, PoolName, WHOLE_DEVICE_MILLI};
 use crate::state::{MemberPlacement, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,10 +15,15 @@ use std::sync::Arc;
 const MOST_RANKINGS: usize = 1_024;
 /// Classes and entries of the log beyond twice what the nodes need, before both are tidied.
 const SPARE: usize = 4_096;
+/// What lies between the places of two nodes that came in order: room for as many again to come
+/// between, halving it each time, before all get new places.
+const ORDER_STEP: u64 = 1 << 32;
 
 /// Free capacity of a pool's ready nodes: taken, given back, and refreshed node by node.
 ///
-/// Lives as long as one likes: [`Self::refresh_node`] and [`Self::remove_node`] follow the state.
+/// Lives as long as one likes: [`Self::refresh_node`] and [`Self::remove_node`] follow the state. One
+/// that was kept chooses as one made anew would: nodes are ordered by name, and what a plan tries on it
+/// lies between [`Self::begin_trial`] and [`Self::end_trial`].
 pub struct Inventory {
     pool: PoolName,
     catalogue: Catalogue,
@@ -30,6 +35,10 @@ pub struct Inventory {
     class_ids: BTreeMap<Arc<NodeState>, ClassId>,
     /// Classes in the order in which a first node came to them: what rankings have yet to look at.
     populated: Vec<ClassId>,
+    /// Classes whose nodes are not those by which ties were settled.
+    unsettled: Vec<ClassId>,
+    /// Nodes that the trial under way has changed.
+    tried: Option<Vec<NodeName>>,
     rankings: Vec<Ranking>,
     ranking_ids: BTreeMap<Shape, usize>,
     valuation: Valuation,
@@ -38,6 +47,8 @@ pub struct Inventory {
 /// One node.
 struct Free {
     name: NodeName,
+    /// Its place among the nodes, in the order of their names.
+    order: u64,
     device_ids: Vec<DeviceId>,
     /// In the node's own order.
     devices: Vec<FreeDevice>,
@@ -51,12 +62,14 @@ struct Free {
 struct Class {
     state: Arc<NodeState>,
     worth: i64,
-    nodes: BTreeSet<u32>,
+    /// Each by its order, with its position.
+    nodes: BTreeSet<(u64, u32)>,
     /// Orders classes of equal loss: the last of its nodes when it was populated. Nodes are taken from
     /// the first, so the order is one fixed order of nodes, in which those already begun come before
     /// those that wait untouched. Any other rule (the fuller state, the older) is a bias that adds
     /// up to points of the cluster.
-    tie: u32,
+    tie: Tie,
+    is_unsettled: bool,
 }
 
 /// What is free on one node. Less than nothing where more is held than the node now has.
@@ -87,6 +100,8 @@ impl Inventory {
             classes: Vec::new(),
             class_ids: BTreeMap::new(),
             populated: Vec::new(),
+            unsettled: Vec::new(),
+            tried: None,
             rankings: Vec::new(),
             ranking_ids: BTreeMap::new(),
             valuation: Valuation::Tight,
@@ -95,6 +110,7 @@ impl Inventory {
             inventory.refresh_node(node);
         }
         inventory.tidy();
+        inventory.settle_ties();
         inventory
     }
 
@@ -131,17 +147,23 @@ impl Inventory {
             self.remove_node(name);
             return;
         }
-        let Some(free) = self.read(node) else {
+        let known = self.positions.get(name).copied();
+        if known.is_some_and(|position| self.agrees(position, node)) {
+            return;
+        }
+        let Some(mut free) = self.read(node) else {
             self.remove_node(name);
             return;
         };
-        let position = match self.positions.get(name).copied() {
+        let position = match known {
             Some(position) => {
                 self.leave(position);
+                free.order = self.nodes[position as usize].order;
                 self.nodes[position as usize] = free;
                 position
             }
             None => {
+                free.order = self.order_of(name);
                 let position = self.vacant.pop().unwrap_or(self.nodes.len() as u32);
                 if position as usize == self.nodes.len() {
                     self.nodes.push(free);
@@ -160,6 +182,78 @@ impl Inventory {
         if let Some(position) = self.positions.remove(name) {
             self.leave(position);
             self.vacant.push(position);
+            if let Some(tried) = &mut self.tried {
+                tried.push(name.clone());
+            }
+        }
+    }
+
+    /// What is done from here on is only tried, until [`Self::end_trial`].
+    pub fn begin_trial(&mut self) {
+        self.settle_ties();
+        self.tried = Some(Vec::new());
+    }
+
+    /// Ends a trial and names the nodes that it changed, some of them more than once: what holds of
+    /// them is to be taken from the state again.
+    pub fn end_trial(&mut self) -> Vec<NodeName> {
+        self.tried.take().unwrap_or_default()
+    }
+
+    /// A place among the nodes for a name that has none.
+    fn order_of(&mut self, name: &NodeName) -> u64 {
+        let order = |(_, position): (&NodeName, &u32)| self.nodes[*position as usize].order;
+        let before = self
+            .positions
+            .range::<NodeName, _>(..name)
+            .next_back()
+            .map_or(0, order);
+        match self
+            .positions
+            .range::<NodeName, _>(name..)
+            .next()
+            .map(order)
+        {
+            None => before + ORDER_STEP,
+            Some(after) if after - before > 1 => before + (after - before) / 2,
+            Some(_) => {
+                self.spread_orders();
+                self.order_of(name)
+            }
+        }
+    }
+
+    /// Gives every node a new place, with room between.
+    fn spread_orders(&mut self) {
+        for (place, position) in (1..).zip(self.positions.values()) {
+            self.nodes[*position as usize].order = place * ORDER_STEP;
+        }
+        for (id, class) in (0..).zip(&mut self.classes) {
+            class.nodes = class
+                .nodes
+                .iter()
+                .map(|(_, position)| (self.nodes[*position as usize].order, *position))
+                .collect();
+            if !class.is_unsettled {
+                class.is_unsettled = true;
+                self.unsettled.push(id);
+            }
+        }
+        self.settle_ties();
+    }
+
+    /// Has classes of equal loss ordered by the nodes that they have now, whatever came before.
+    fn settle_ties(&mut self) {
+        for id in std::mem::take(&mut self.unsettled) {
+            let class = &mut self.classes[id as usize];
+            class.is_unsettled = false;
+            let Some((last, _)) = class.nodes.last() else {
+                continue;
+            };
+            if class.tie.0 != *last {
+                class.tie = (*last, self.populated.len());
+                self.populated.push(id);
+            }
         }
     }
 
@@ -257,7 +351,7 @@ impl Inventory {
                     .nodes
                     .iter()
                     .take(members - chosen.len())
-                    .map(|position| (entry.2, *position)),
+                    .map(|(_, position)| (entry.2, *position)),
             );
         }
         for entry in &stale {
@@ -329,6 +423,9 @@ impl Inventory {
     /// Adds `sign` times the ranking's shape to what is free on these devices of a node.
     fn change(&mut self, position: u32, ranking: usize, devices: &[usize], sign: i64) {
         self.leave(position);
+        if let Some(tried) = &mut self.tried {
+            tried.push(self.nodes[position as usize].name.clone());
+        }
         let ranking = &mut self.rankings[ranking];
         let (cpu_milli, memory_mib, share_milli) = (
             signed(ranking.shape.cpu_milli),
@@ -350,27 +447,41 @@ impl Inventory {
 
     /// Takes a node out of its class.
     fn leave(&mut self, position: u32) {
-        let class = self.nodes[position as usize].class;
-        self.classes[class as usize].nodes.remove(&position);
+        let node = &self.nodes[position as usize];
+        let class = &mut self.classes[node.class as usize];
+        class.nodes.remove(&(node.order, position));
+        if !class.is_unsettled {
+            class.is_unsettled = true;
+            self.unsettled.push(node.class);
+        }
     }
 
     /// Puts a node into the class of its state.
     fn enter(&mut self, position: u32) {
         if self.classes.len().max(self.populated.len()) > 2 * self.nodes.len() + SPARE {
             self.tidy();
+            // A trial must not depend on when this happens.
+            if self.tried.is_none() {
+                self.settle_ties();
+            }
         }
         let state = self.nodes[position as usize].state();
         let class = match self.class_ids.get(&state) {
             Some(class) => *class,
             None => self.add_class(Arc::new(state)),
         };
-        self.nodes[position as usize].class = class;
+        let node = &mut self.nodes[position as usize];
+        node.class = class;
         let entered = &mut self.classes[class as usize];
         if entered.nodes.is_empty() {
-            entered.tie = position;
+            entered.tie = (node.order, self.populated.len());
             self.populated.push(class);
         }
-        entered.nodes.insert(position);
+        entered.nodes.insert((node.order, position));
+        if !entered.is_unsettled {
+            entered.is_unsettled = true;
+            self.unsettled.push(class);
+        }
     }
 
     fn add_class(&mut self, state: Arc<NodeState>) -> ClassId {
@@ -379,30 +490,58 @@ impl Inventory {
             worth: self.valuation.worth(&self.catalogue, &state),
             state: state.clone(),
             nodes: BTreeSet::new(),
-            tie: 0,
+            tie: (0, 0),
+            is_unsettled: false,
         });
         self.class_ids.insert(state, id);
         id
     }
 
-    /// Forgets empty classes, and has everything valued and ranked anew.
+    /// Forgets empty classes, and has everything valued and ranked anew. The order of classes stays.
     fn tidy(&mut self) {
-        let classes = std::mem::take(&mut self.classes);
+        let mut classes = std::mem::take(&mut self.classes);
+        classes.retain(|class| !class.nodes.is_empty());
+        classes.sort_by_key(|class| class.tie.1);
         self.class_ids.clear();
         self.populated.clear();
+        self.unsettled.clear();
         for ranking in &mut self.rankings {
             ranking.forget();
         }
-        for class in classes.into_iter().filter(|class| !class.nodes.is_empty()) {
+        for class in classes {
             let id = self.add_class(class.state);
-            for position in &class.nodes {
+            for (_, position) in &class.nodes {
                 self.nodes[*position as usize].class = id;
             }
             let kept = &mut self.classes[id as usize];
-            kept.tie = class.nodes.last().copied().unwrap_or(0);
+            kept.tie = (class.tie.0, self.populated.len());
             kept.nodes = class.nodes;
+            kept.is_unsettled = true;
             self.populated.push(id);
+            self.unsettled.push(id);
         }
+    }
+
+    /// Whether a node is here as the state has it now.
+    fn agrees(&self, position: u32, node: &Node) -> bool {
+        let free = &self.nodes[position as usize];
+        let layout = &self.catalogue.layouts[free.layout as usize];
+        let description = &node.description;
+        layout.cpu_milli == description.cpu_milli
+            && layout.memory_mib == description.memory_mib
+            && free.cpu_milli == signed(description.cpu_milli) - signed(node.cpu_reserved_milli)
+            && free.memory_mib == signed(description.memory_mib) - signed(node.memory_reserved_mib)
+            && free.devices.len() == description.devices.len()
+            && layout.runtimes == description.runtimes
+            && (0..free.devices.len()).all(|at| {
+                let (device, grants) = (&description.devices[at], &node.devices[at]);
+                let here = &free.devices[at];
+                let kind = &self.catalogue.kinds[usize::from(here.kind)];
+                kind.memory_mib == device.memory_mib
+                    && kind.model == device.model
+                    && free.device_ids[at] == device.id
+                    && (here.share_milli, here.memory_mib) == free_of(device.memory_mib, grants)
+            })
     }
 
     fn read(&mut self, node: &Node) -> Option<Free> {
@@ -413,11 +552,11 @@ impl Inventory {
                 model: device.model.clone(),
                 memory_mib: device.memory_mib,
             })?;
-            let granted = i32::try_from(grants.share_milli).unwrap_or(i32::MAX);
+            let (share_milli, memory_mib) = free_of(device.memory_mib, grants);
             devices.push(FreeDevice {
                 kind,
-                share_milli: WHOLE_DEVICE_MILLI as i32 - granted,
-                memory_mib: signed(device.memory_mib) - signed(grants.memory_mib),
+                share_milli,
+                memory_mib,
             });
         }
         let mut kinds: Vec<_> = devices.iter().map(|device| device.kind).collect();
@@ -430,6 +569,7 @@ impl Inventory {
         })?;
         Some(Free {
             name: description.name.clone(),
+            order: 0,
             device_ids: description
                 .devices
                 .iter()
@@ -442,6 +582,15 @@ impl Inventory {
             class: ClassId::MAX,
         })
     }
+}
+
+/// Thousandths and MiB that are free of a device.
+fn free_of(memory_mib: u64, grants: &DeviceGrants) -> (i32, i64) {
+    let granted = i32::try_from(grants.share_milli).unwrap_or(i32::MAX);
+    (
+        WHOLE_DEVICE_MILLI as i32 - granted,
+        signed(memory_mib) - signed(grants.memory_mib),
+    )
 }
 
 impl Free {
@@ -487,7 +636,7 @@ impl Inventory {
         for position in self.positions.values() {
             let node = &self.nodes[*position as usize];
             let class = &self.classes[node.class as usize];
-            assert!(class.nodes.contains(position));
+            assert!(class.nodes.contains(&(node.order, *position)));
             assert_eq!(*class.state, node.state());
         }
         for ranking in 0..self.rankings.len() {

@@ -8,6 +8,11 @@ use std::collections::BTreeSet;
 /// A class of nodes in equal state, by number within one inventory.
 pub(super) type ClassId = u32;
 
+/// Where a class stands among others of equal loss: by one of its nodes and, where one node has been the
+/// first of several classes, by when it was: the length of the inventory's log then. A node's own order
+/// first, so that it does not matter what the inventory went through before.
+pub(super) type Tie = (u64, usize);
+
 /// The classes that fit a shape, by loss and then by tie. An entry whose tie is not its class's any
 /// more is stale: the class was empty meanwhile, and stands again under its new tie.
 #[derive(Debug, Clone)]
@@ -15,7 +20,7 @@ pub(super) struct Ranking {
     pub shape: Shape,
     /// Memory needed of each kind of device.
     needs: Vec<Option<i64>>,
-    pub ranked: BTreeSet<(i64, u32, ClassId)>,
+    pub ranked: BTreeSet<(i64, Tie, ClassId)>,
     /// How much of the inventory's log of populated classes is ranked here.
     pub seen: usize,
 }

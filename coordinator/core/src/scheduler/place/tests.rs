@@ -203,6 +203,52 @@ fn the_inventory_follows_nodes_that_come_change_and_leave() {
 }
 
 #[test]
+fn nodes_that_join_in_any_order_are_chosen_as_if_they_had_been_there_from_the_start() {
+    // Each comes just before the last, so that places between two run out again and again.
+    let mut names: Vec<String> = (0..100).map(|number| format!("node-{number:03}")).collect();
+    names.rotate_left(1);
+    names[..99].reverse();
+    let all: Vec<Node> = names
+        .iter()
+        .map(|name| node(name, "2xA100-80G", 8_000))
+        .collect();
+    let mut kept = inventory(&all[..1]);
+    for joining in &all[1..] {
+        kept.refresh_node(joining);
+        kept.check();
+    }
+    let mut sorted = all.clone();
+    sorted.sort_by(|one, other| one.description.name.cmp(&other.description.name));
+    let mut fresh = inventory(&sorted);
+    for room in [&mut kept, &mut fresh] {
+        room.begin_trial();
+    }
+    for number in 0..300 {
+        let shape = match number % 3 {
+            0 => whole(1, 100),
+            1 => share_of(400, 0),
+            _ => share_of(700, 50),
+        };
+        assert_eq!(
+            kept.take(&shape, 1),
+            fresh.take(&shape, 1),
+            "decision {number}"
+        );
+    }
+    for name in kept.end_trial() {
+        let untouched = all.iter().find(|node| node.description.name == name);
+        kept.refresh_node(untouched.expect("a node that joined"));
+    }
+    kept.begin_trial();
+    let mut fresh = inventory(&sorted);
+    assert_eq!(
+        kept.take(whole(2, 0), 3),
+        fresh.take(whole(2, 0), 3),
+        "as before the trial"
+    );
+}
+
+#[test]
 fn a_node_that_holds_more_than_it_has_takes_nothing_until_it_is_freed() {
     let mut over = node("node-1", "A100-80G", 64_000);
     over.cpu_reserved_milli = 70_000;

@@ -59,8 +59,16 @@ impl Valuation {
             if fitting.len() < wanted {
                 return None;
             }
-            // The fullest first. The sort is stable: devices stand by kind, then by what is free.
-            fitting.sort_by_key(|device| device.share_milli);
+            // The fullest first. Kinds by name: their numbers tell what the inventory saw first.
+            fitting.sort_by(|one, other| {
+                let kind = |device: &FreeDevice| &catalogue.kinds[usize::from(device.kind)];
+                one.share_milli
+                    .cmp(&other.share_milli)
+                    .then_with(|| match one.kind == other.kind {
+                        true => one.memory_mib.cmp(&other.memory_mib),
+                        false => kind(one).cmp(kind(other)),
+                    })
+            });
         }
         match self {
             Self::Tight => {

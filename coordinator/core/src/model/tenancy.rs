@@ -1,0 +1,170 @@
+//! Every tenant by name, with what the quota tree's rules ask of all of them kept beside: who is below
+//! whom, and in which pools anybody has a line or keeps a part of one. A decision asks this several
+//! times, and there may be thousands of tenants.
+
+use super::{PoolName, Tenant, TenantName};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+
+/// Tenants by name, to be read as the map that they are. They change through [`Self::put`] alone.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TenantTree {
+    by_name: BTreeMap<TenantName, Tenant>,
+    below: BTreeMap<Option<TenantName>, BTreeSet<TenantName>>,
+    /// How many lines a pool has.
+    lines: BTreeMap<PoolName, usize>,
+    /// How many of them do not lend all that is idle.
+    keeping: BTreeMap<PoolName, usize>,
+}
+
+impl TenantTree {
+    /// Adds a tenant, or replaces the one of its name.
+    pub fn put(&mut self, tenant: Tenant) {
+        if let Some(before) = self.by_name.remove(&tenant.name) {
+            self.note(&before, false);
+        }
+        self.note(&tenant, true);
+        self.by_name.insert(tenant.name.clone(), tenant);
+    }
+
+    /// Changes the tenant of this name, if there is one.
+    pub fn change(&mut self, name: &TenantName, change: impl FnOnce(&mut Tenant)) {
+        if let Some(mut tenant) = self.by_name.get(name).cloned() {
+            change(&mut tenant);
+            self.put(tenant);
+        }
+    }
+
+    /// Tenants whose parent this is; those at the top, where none is named.
+    pub fn below(&self, parent: Option<&TenantName>) -> impl Iterator<Item = &Tenant> {
+        self.below
+            .get(&parent.cloned())
+            .into_iter()
+            .flatten()
+            .filter_map(|below| self.by_name.get(below))
+    }
+
+    /// Whether anybody has a line in this pool.
+    pub fn is_metered(&self, pool: &PoolName) -> bool {
+        self.lines.contains_key(pool)
+    }
+
+    /// Whether anybody keeps a part of its idle quota in this pool to itself.
+    pub fn keeps_anything(&self, pool: &PoolName) -> bool {
+        self.keeping.contains_key(pool)
+    }
+
+    fn note(&mut self, tenant: &Tenant, is_added: bool) {
+        let below = self.below.entry(tenant.parent.clone()).or_default();
+        if is_added {
+            below.insert(tenant.name.clone());
+        } else {
+            below.remove(&tenant.name);
+        }
+        if below.is_empty() {
+            self.below.remove(&tenant.parent);
+        }
+        for (pool, line) in &tenant.quotas {
+            count(&mut self.lines, pool, is_added);
+            if line.lend_milli.is_some() {
+                count(&mut self.keeping, pool, is_added);
+            }
+        }
+    }
+}
+
+fn count(counts: &mut BTreeMap<PoolName, usize>, pool: &PoolName, is_added: bool) {
+    let counted = counts.entry(pool.clone()).or_default();
+    *counted = if is_added {
+        *counted + 1
+    } else {
+        counted.saturating_sub(1)
+    };
+    if *counted == 0 {
+        counts.remove(pool);
+    }
+}
+
+impl Deref for TenantTree {
+    type Target = BTreeMap<TenantName, Tenant>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.by_name
+    }
+}
+
+impl<'a> IntoIterator for &'a TenantTree {
+    type Item = (&'a TenantName, &'a Tenant);
+    type IntoIter = std::collections::btree_map::Iter<'a, TenantName, Tenant>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.by_name.iter()
+    }
+}
+
+impl FromIterator<Tenant> for TenantTree {
+    fn from_iter<I: IntoIterator<Item = Tenant>>(tenants: I) -> Self {
+        let mut tree = Self::default();
+        for tenant in tenants {
+            tree.put(tenant);
+        }
+        tree
+    }
+}
+
+/// Stored as the map alone.
+impl Serialize for TenantTree {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.by_name.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for TenantTree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let by_name = BTreeMap::<TenantName, Tenant>::deserialize(deserializer)?;
+        Ok(by_name.into_values().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Quota;
+
+    #[test]
+    fn what_is_kept_of_the_tenants_follows_each_change() {
+        let name = |text: &str| TenantName::new(text).expect("a good name");
+        let pool = PoolName::default_pool();
+        let mut tree: TenantTree = ["company", "nlp", "vision"]
+            .iter()
+            .map(|text| Tenant::new(name(text), 0))
+            .collect();
+        assert!(!tree.is_metered(&pool) && tree.below(None).count() == 3);
+        tree.change(&name("nlp"), |tenant| {
+            tenant.parent = Some(name("company"));
+            tenant.quotas.insert(
+                pool.clone(),
+                Quota {
+                    quota_milli: 4_000,
+                    limit_milli: None,
+                    lend_milli: Some(0),
+                },
+            );
+        });
+        let below: Vec<&str> = tree
+            .below(Some(&name("company")))
+            .map(|tenant| tenant.name.as_str())
+            .collect();
+        assert_eq!(below, ["nlp"]);
+        assert!(tree.is_metered(&pool) && tree.keeps_anything(&pool));
+        tree.change(&name("nlp"), |tenant| {
+            tenant.parent = Some(name("vision"));
+            tenant.quotas.clear();
+        });
+        assert!(!tree.is_metered(&pool) && !tree.keeps_anything(&pool));
+        assert_eq!(tree.below(Some(&name("company"))).count(), 0);
+        let bytes = rmp_serde::to_vec_named(&tree).expect("a map encodes");
+        assert_eq!(rmp_serde::from_slice::<TenantTree>(&bytes).ok(), Some(tree));
+    }
+}
