@@ -337,6 +337,7 @@ fn policy_changes(args: admin::PolicySet) -> Changes {
         default_price: args.default_price,
         currency: args.currency,
         minimum_run_ms: args.minimum_run,
+        reservation_after_ms: args.reservation_after,
     }
 }
 

@@ -246,6 +246,7 @@ pub mod values {
             default_gpu_hour_price_micro: 1_000_000,
             currency: "EUR".to_owned(),
             minimum_run_ms: 30_000,
+            reservation_after_ms: 300_000,
         }
     }
 

@@ -233,6 +233,9 @@ pub struct PolicySet {
     /// How long a run is left alone before it may be stopped for another: 30s
     #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
     pub minimum_run: Option<u64>,
+    /// How long a run may find no room in its turn before devices are kept for it: 5m
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
+    pub reservation_after: Option<u64>,
     /// Refuse when the policy is no longer at this version
     #[arg(long, value_name = "N")]
     pub version: Option<u64>,

@@ -30,6 +30,8 @@ pub struct Changes {
     pub currency: Option<String>,
     /// How long a run is left alone before it may be stopped for another.
     pub minimum_run_ms: Option<u64>,
+    /// How long a run may find no room in its turn before devices are kept for it.
+    pub reservation_after_ms: Option<u64>,
 }
 
 /// `platform policy show`.
@@ -119,6 +121,9 @@ fn changed(mut policy: PolicyView, changes: Changes) -> Result<PolicyView, Failu
         .unwrap_or(policy.default_gpu_hour_price_micro);
     policy.currency = changes.currency.unwrap_or(policy.currency);
     policy.minimum_run_ms = changes.minimum_run_ms.unwrap_or(policy.minimum_run_ms);
+    policy.reservation_after_ms = changes
+        .reservation_after_ms
+        .unwrap_or(policy.reservation_after_ms);
     Ok(policy)
 }
 
@@ -136,6 +141,7 @@ mod tests {
             default_gpu_hour_price_micro: 1_000_000,
             currency: "EUR".to_owned(),
             minimum_run_ms: 30_000,
+            reservation_after_ms: 300_000,
         }
     }
 

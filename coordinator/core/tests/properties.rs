@@ -187,8 +187,12 @@ impl History {
                 weight: None,
             });
         }
-        // Steps are milliseconds apart: some attempts are old enough to be preempted, some are not.
-        world.set_policy(|policy| policy.minimum_run_ms = 5);
+        // Steps are milliseconds apart: some attempts are old enough to be preempted, some are not, and
+        // some runs have waited for long enough to have devices kept.
+        world.set_policy(|policy| {
+            policy.minimum_run_ms = 5;
+            policy.reservation_after_ms = 20;
+        });
         Self {
             world,
             integral: 0,

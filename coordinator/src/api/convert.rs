@@ -360,6 +360,7 @@ pub fn policy_view(policy: &Policy) -> PolicyView {
         default_gpu_hour_price_micro: policy.default_gpu_hour_price_micro,
         currency: policy.currency.clone(),
         minimum_run_ms: policy.minimum_run_ms,
+        reservation_after_ms: policy.reservation_after_ms,
     }
 }
 
@@ -389,6 +390,7 @@ pub fn policy_from_http(view: PolicyView) -> Result<Policy, ApiError> {
         default_gpu_hour_price_micro: view.default_gpu_hour_price_micro,
         currency: view.currency,
         minimum_run_ms: view.minimum_run_ms,
+        reservation_after_ms: view.reservation_after_ms,
     })
 }
 

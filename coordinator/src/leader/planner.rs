@@ -21,6 +21,7 @@ pub async fn run(driver: DriverHandle) {
             placements,
             preemptions,
             again_at_us,
+            ..
         } = driver.read(|state| planner.plan(state, now_us.max(state.time_us())));
         metrics::histogram!("coordinator_plan_seconds").record(started.elapsed().as_secs_f64());
         let planned = (placements.len(), preemptions.len());

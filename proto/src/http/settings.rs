@@ -178,6 +178,13 @@ pub struct PolicyView {
     /// How long an attempt is left alone before it may be stopped for another run.
     #[serde(default = "half_a_minute_ms")]
     pub minimum_run_ms: u64,
+    /// How long a run may find no room in its turn before devices are kept for it.
+    #[serde(default = "five_minutes_ms")]
+    pub reservation_after_ms: u64,
+}
+
+fn five_minutes_ms() -> u64 {
+    300_000
 }
 
 fn half_a_minute_ms() -> u64 {

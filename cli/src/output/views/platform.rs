@@ -397,6 +397,13 @@ pub fn policy(policy: &PolicyView) -> String {
                 duration(policy.minimum_run_ms.saturating_mul(1000))
             ),
         ),
+        (
+            "reservation",
+            format!(
+                "after {} without room in its turn, devices are kept for a run",
+                duration(policy.reservation_after_ms.saturating_mul(1000))
+            ),
+        ),
     ])
 }
 

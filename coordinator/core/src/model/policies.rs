@@ -34,6 +34,9 @@ pub struct Policy {
     /// How long an attempt is left alone before it may be stopped for another run.
     #[serde(default = "Policy::default_minimum_run_ms")]
     pub minimum_run_ms: u64,
+    /// How long a run may find no room in its turn before devices are kept for it.
+    #[serde(default = "Policy::default_reservation_after_ms")]
+    pub reservation_after_ms: u64,
 }
 
 /// What a missing cost tag does.
@@ -69,6 +72,7 @@ impl Default for Policy {
             default_gpu_hour_price_micro: 1_000_000,
             currency: "USD".to_owned(),
             minimum_run_ms: Self::default_minimum_run_ms(),
+            reservation_after_ms: Self::default_reservation_after_ms(),
         }
     }
 }
@@ -78,6 +82,12 @@ impl Policy {
     /// save something, short enough to keep the promise.
     fn default_minimum_run_ms() -> u64 {
         30_000
+    }
+
+    /// Five minutes: what is short passes without harm, and nobody large waits for longer than that
+    /// beyond what runs before it.
+    fn default_reservation_after_ms() -> u64 {
+        300_000
     }
 
     /// Price for each GPU-hour of a device model.

@@ -60,6 +60,24 @@ pub fn fits_now(node: &Node, demand: &MemberDemand) -> Result<(), Shortfall> {
     )
 }
 
+/// Whether the demand fits on the devices that are free and beside what is reserved, whatever the node
+/// holds now.
+pub fn fits_beside(
+    node: &Node,
+    demand: &MemberDemand,
+    is_free: impl Fn(usize) -> bool,
+    cpu_reserved_milli: u64,
+    memory_reserved_mib: u64,
+) -> Result<(), Shortfall> {
+    fits(
+        &node.description,
+        demand,
+        is_free,
+        cpu_reserved_milli,
+        memory_reserved_mib,
+    )
+}
+
 fn fits(
     description: &NodeDescription,
     demand: &MemberDemand,

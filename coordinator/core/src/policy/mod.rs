@@ -15,7 +15,7 @@ use crate::model::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-pub use fit::{Shortfall, fits_empty, fits_now};
+pub use fit::{Shortfall, fits_beside, fits_empty, fits_now};
 pub use quotas::Standing;
 
 /// Why a command was refused.

@@ -5,7 +5,7 @@
 //! is checked as `apply` will check it, after those before it. What claims together would take from a
 //! tenant is counted over all of them.
 
-use super::Plan;
+use super::{Plan, Reservation};
 use crate::model::{
     MemberDemand, MemberKey, Node, NodeName, PoolName, Run, RunId, TenantName, tenant_and_above,
 };
@@ -23,8 +23,16 @@ type Loss = (u128, RunId);
 /// Thousandths of devices by tenant, those above included.
 type Amounts = BTreeMap<TenantName, u64>;
 
-/// Proposes who gives way to these runs, in their order.
-pub fn propose(state: &State, pool: &PoolName, refused: &[RunId], now_us: u64, plan: &mut Plan) {
+/// Proposes who gives way to these runs, in their order. What is kept for a guaranteed run is no
+/// room for another's claim.
+pub fn propose(
+    state: &State,
+    pool: &PoolName,
+    refused: &[RunId],
+    kept: &[Reservation],
+    now_us: u64,
+    plan: &mut Plan,
+) {
     let waited_for: BTreeSet<RunId> = state
         .stopping_runs()
         .filter_map(|run| run.last_attempt()?.stopping.as_ref()?.claimant())
@@ -38,6 +46,11 @@ pub fn propose(state: &State, pool: &PoolName, refused: &[RunId], now_us: u64, p
                 &run.tenant,
                 run.spec.gpu_milli(),
             );
+        }
+    }
+    for reservation in kept.iter().filter(|kept| kept.guaranteed) {
+        for member in &reservation.members {
+            holders.kept.insert(&member.node, reservation.run);
         }
     }
     let claims = refused
@@ -94,6 +107,8 @@ struct Holders<'a> {
     /// What the plan lets be given back.
     given: Amounts,
     nodes_taken: BTreeSet<NodeName>,
+    /// Nodes with devices that are kept, and for which run.
+    kept: BTreeMap<&'a NodeName, RunId>,
     /// Runs that give way to claims before.
     stopped: BTreeSet<RunId>,
 }
@@ -125,6 +140,7 @@ impl<'a> Holders<'a> {
             claimed: Amounts::new(),
             given: Amounts::new(),
             nodes_taken: BTreeSet::new(),
+            kept: BTreeMap::new(),
             stopped: BTreeSet::new(),
         }
     }
@@ -156,6 +172,10 @@ impl<'a> Claim<'a> {
             if node.description.pool == *self.pool
                 && node.is_ready()
                 && !holders.nodes_taken.contains(&node.description.name)
+                && holders
+                    .kept
+                    .get(&node.description.name)
+                    .is_none_or(|kept_for| *kept_for == self.run.id)
                 && fits_empty(node, &self.demand).is_ok()
             {
                 offers.extend(self.offer(node, holders, &BTreeSet::new()));

@@ -21,6 +21,8 @@ pub enum Tier {
     WaitingForCapacity,
     /// Some, but too few, nodes have room for its members.
     WaitingForGang,
+    /// Room is there, and kept for a run that has waited for longer.
+    WaitingForReserved,
     /// Room is there: the next plan takes it.
     NextPlan,
 }
@@ -35,6 +37,7 @@ impl Tier {
             Self::WaitingForPreempted => "waiting-for-preempted",
             Self::WaitingForCapacity => "waiting-for-capacity",
             Self::WaitingForGang => "waiting-for-gang",
+            Self::WaitingForReserved => "waiting-for-reserved",
             Self::NextPlan => "next-plan",
         }
     }
@@ -95,7 +98,7 @@ pub fn explain(state: &State, run: &Run) -> Waiting {
     ) {
         waiting.reasons.extend(owed(state, run));
     }
-    waiting
+    super::kept::explain(state, run, waiting)
 }
 
 /// Who holds what this run may take, named until a few.

@@ -58,6 +58,7 @@ impl Trial {
                 placements,
                 preemptions,
                 again_at_us,
+                ..
             } = planner.plan(&self.state, self.now_us);
             let nothing = placements.is_empty() && preemptions.is_empty();
             match again_at_us {

@@ -5,6 +5,9 @@
 //! then what is within a guarantee, then what borrows ([`pass`]); what is guaranteed and finds no room
 //! takes it back from whoever has borrowed it ([`claims`]), and nobody else starts where it will. Where members go is [`place`]'s.
 //!
+//! A run of the front that finds no room for too long has devices kept for it ([`reserve`]), and others
+//! use them until they are complete.
+//!
 //! Deliberately lacks a memory of its own: the same state and time give the same plan on every machine.
 //! What a [`Planner`] keeps between plans it only keeps so as not to derive it again.
 
@@ -12,14 +15,17 @@ mod claims;
 mod explain;
 mod fairness;
 mod forecast;
+mod kept;
 mod pass;
 pub mod place;
 mod planner;
 pub mod queue;
+mod reserve;
 
 pub use explain::{Tier, Waiting, explain, explain_spec};
 pub use forecast::preempted_by;
 pub use planner::Planner;
+pub use reserve::Reservation;
 
 use crate::state::{Placement, Preemption, State};
 
@@ -38,6 +44,9 @@ pub struct Plan {
     pub placements: Vec<Placement>,
     /// Runs to be stopped and queued again, so that others can start.
     pub preemptions: Vec<Preemption>,
+    /// Devices kept for runs that wait: nobody behind them in the order was placed there who would
+    /// not be gone in time.
+    pub reservations: Vec<Reservation>,
     /// When to plan again even if nothing changes until then: a run that is left alone for its first
     /// while may be stopped from then on.
     pub again_at_us: Option<u64>,

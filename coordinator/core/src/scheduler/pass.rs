@@ -2,11 +2,14 @@
 //!
 //! Capacity only shrinks and use only grows while a pass is made. So a demand that found no room
 //! finds none later in it, and a line that met a ceiling meets it again: equal runs behind are passed
-//! over without a look. The pass is bounded by [`super::MOST_DEMANDS_REFUSED`], which counts distinct
-//! demands and not runs, so that nobody's long queue can hide another tenant's run that fits.
+//! over without a look. Where devices are kept for others until a time, the room of a run is what they
+//! leave before then, and what finds none is remembered for each such room. The pass is bounded by
+//! [`super::MOST_LINES_REFUSED`], which counts distinct lines and not runs, so that nobody's long queue
+//! can hide another tenant's run that fits.
 
 use super::fairness::{Phase, PlannedUse, Turn};
 use super::place::Inventory;
+use super::reserve::{self, MOST_RESERVATIONS, Reservation, Surroundings};
 use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan};
 use crate::model::{MemberDemand, MemberPhase, PoolName, Run, RunId, TenantName};
 use crate::policy::quotas::{self, Standing};
@@ -16,10 +19,15 @@ use std::collections::{BTreeMap, BTreeSet, btree_set};
 pub struct Pass<'a> {
     state: &'a State,
     pool: &'a PoolName,
+    now_us: u64,
     room: &'a mut Inventory,
     planned: PlannedUse<'a>,
-    /// The fewest members that found no room, by what each member asks.
-    refused: BTreeMap<MemberDemand, u32>,
+    /// The fewest members that found no room, by what each member asks; by how many reservations
+    /// stood open to it.
+    refused: [BTreeMap<MemberDemand, u32>; MOST_RESERVATIONS + 1],
+    /// Runs that wait for those stopped for them: what they need is kept already.
+    awaiting: BTreeSet<RunId>,
+    kept: Vec<Reservation>,
     /// The first run of each line that found no room or met a ceiling, in the order met.
     refused_first: Vec<RunId>,
     planned_milli: u64,
@@ -50,13 +58,16 @@ enum Verdict {
 }
 
 impl<'a> Pass<'a> {
-    pub fn new(state: &'a State, pool: &'a PoolName, room: &'a mut Inventory) -> Self {
+    pub fn new(state: &'a State, pool: &'a PoolName, room: &'a mut Inventory, now_us: u64) -> Self {
         Self {
             state,
             pool,
+            now_us,
             room,
             planned: PlannedUse::new(state, pool),
-            refused: BTreeMap::new(),
+            refused: Default::default(),
+            awaiting: BTreeSet::new(),
+            kept: Vec::new(),
             refused_first: Vec::new(),
             planned_milli: 0,
             placed: BTreeSet::new(),
@@ -70,6 +81,11 @@ impl<'a> Pass<'a> {
 
     pub fn refused_first(&self) -> &[RunId] {
         &self.refused_first
+    }
+
+    /// What is kept for runs that found no room, when the pass is done.
+    pub fn take_reservations(&mut self) -> Vec<Reservation> {
+        std::mem::take(&mut self.kept)
     }
 
     /// Runs for which others were stopped go before all others. Where those have not ended yet, the
@@ -94,9 +110,10 @@ impl<'a> Pass<'a> {
             }
         }
         // A demand that finds no room now is looked at again beside what is kept.
-        self.refused.clear();
+        self.refused = Default::default();
         for (run, leaving) in waiting {
             self.hold_for(run, &leaving);
+            self.awaiting.insert(run.id);
             self.planned.await_milli(&run.tenant, run.spec.gpu_milli());
         }
     }
@@ -203,17 +220,8 @@ impl<'a> Pass<'a> {
             Standing::OverLimit { .. } => return Verdict::Refused,
         }
         let demand = self.state.policy().demand(&run.spec);
-        let members = run.spec.nodes;
-        if self
-            .refused
-            .get(&demand)
-            .is_some_and(|least| members >= *least)
-        {
-            return Verdict::Refused;
-        }
-        self.looks += 1;
-        let Some(placed) = self.room.take(&demand, members as usize) else {
-            self.refused.insert(demand, members);
+        let Some(placed) = self.take(run, demand) else {
+            self.keep_for(run, phase, plan);
             return Verdict::Refused;
         };
         self.planned.add(&run.tenant, asked);
@@ -225,6 +233,79 @@ impl<'a> Pass<'a> {
             members: placed,
         });
         Verdict::Placed
+    }
+
+    /// Room for a run, beside what is kept for others beyond its end.
+    fn take(&mut self, run: &Run, demand: MemberDemand) -> Option<Vec<MemberPlacement>> {
+        let members = run.spec.nodes;
+        let open: Vec<usize> = (0..self.kept.len())
+            .filter(|kept| self.kept[*kept].lets_start(run, self.now_us))
+            .collect();
+        let refused = &self.refused[open.len()];
+        if refused.get(&demand).is_some_and(|least| members >= *least) {
+            return None;
+        }
+        self.looks += 1;
+        for kept in &open {
+            self.close(*kept, false);
+        }
+        let taken = self.room.take(&demand, members as usize);
+        for kept in &open {
+            self.close(*kept, true);
+        }
+        if taken.is_none() {
+            self.refused[open.len()].insert(demand, members);
+        }
+        taken
+    }
+
+    /// Keeps devices for a run that has found no room for too long: of each tenant for the first, as
+    /// those behind it wait for it anyway, and for few at once.
+    fn keep_for(&mut self, run: &Run, phase: Phase, plan: &Plan) {
+        let is_full = self.kept.len() >= MOST_RESERVATIONS;
+        if is_full || reserve::due_us(self.state, run) > self.now_us || self.has_kept_for(run) {
+            return;
+        }
+        let around = Surroundings {
+            state: self.state,
+            now_us: self.now_us,
+            planned: &plan.placements,
+            kept: &self.kept,
+        };
+        let room = &self.room;
+        // A phase lets nobody of the one before be kept from.
+        let guaranteed = phase == Phase::Guaranteed;
+        let reservation = reserve::reserve(&around, run, guaranteed, |node| {
+            room.free_on(node).is_some()
+        });
+        if let Some(reservation) = reservation {
+            self.kept.push(reservation);
+            self.close(self.kept.len() - 1, true);
+        }
+    }
+
+    fn has_kept_for(&self, run: &Run) -> bool {
+        let is_of_tenant = |id: &RunId| {
+            self.state
+                .runs()
+                .get(id)
+                .is_some_and(|other| other.tenant == run.tenant)
+        };
+        self.awaiting.contains(&run.id) || self.kept.iter().any(|kept| is_of_tenant(&kept.run))
+    }
+
+    /// Takes what a reservation keeps out of the room, or puts it back.
+    fn close(&mut self, kept: usize, is_closed: bool) {
+        let reservation = &self.kept[kept];
+        let Some(run) = self.state.runs().get(&reservation.run) else {
+            return;
+        };
+        let demand = self.state.policy().demand(&run.spec);
+        if is_closed {
+            self.room.take_back(&demand, &reservation.members);
+        } else {
+            self.room.give_back(&demand, &reservation.members);
+        }
     }
 }
 

@@ -40,14 +40,16 @@ impl Planner {
                 .entry(pool.clone())
                 .or_insert_with(|| Inventory::of(state, pool));
             room.begin_trial();
-            let mut pass = pass::Pass::new(state, pool, room);
+            let mut pass = pass::Pass::new(state, pool, room, now_us);
             pass.place_claimants(&mut plan);
             pass.place_waiting(tenants, &mut plan);
             looks += pass.looks();
+            let kept = pass.take_reservations();
             // Who gives way is asked of what stands: the next plan sees what this one has placed.
             if plan.placements.len() == placed_before {
-                claims::propose(state, pool, pass.refused_first(), now_us, &mut plan);
+                claims::propose(state, pool, pass.refused_first(), &kept, now_us, &mut plan);
             }
+            plan.reservations.extend(kept);
         }
         (plan, looks)
     }

@@ -1,6 +1,7 @@
 //! Who gets which devices next, what a pass costs, and how a wait is explained.
 
 mod reclaim;
+mod reserve;
 
 use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan, Planner, Tier, explain, plan};
 use crate::fixtures::*;

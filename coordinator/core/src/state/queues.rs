@@ -39,6 +39,8 @@ pub struct Shape {
     pub preemptible: bool,
     /// Model whose cap binds it.
     pub model: Option<String>,
+    /// Longest time to run: what ends soon may use what is kept for others later.
+    pub time_limit_ms: Option<u64>,
 }
 
 impl Shape {
@@ -48,6 +50,7 @@ impl Shape {
             nodes: run.spec.nodes,
             preemptible: run.spec.preemptible,
             model: run.spec.model.clone(),
+            time_limit_ms: run.spec.time_limit_ms,
         }
     }
 }

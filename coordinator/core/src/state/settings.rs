@@ -7,6 +7,8 @@ use crate::policy::{Refusal, RefusalKind, unknown_pool};
 const LONGEST_DESCRIPTION: usize = 500;
 /// A day: a run that may hold borrowed devices for longer than that has taken them.
 const LONGEST_MINIMUM_RUN_MS: u64 = 24 * 3_600 * 1000;
+/// 30 days: a run that waits for longer than that is not helped by devices that are kept.
+const LONGEST_RESERVATION_AFTER_MS: u64 = 30 * 24 * 3_600 * 1000;
 
 impl State {
     pub(super) fn set_pool(
@@ -89,6 +91,13 @@ impl State {
                 policy.minimum_run_ms / 1000
             ))
             .allowed("0 s to 24 h"));
+        }
+        if policy.reservation_after_ms > LONGEST_RESERVATION_AFTER_MS {
+            return Err(Refusal::invalid(format!(
+                "a wait of {} s before devices are kept is out of range",
+                policy.reservation_after_ms / 1000
+            ))
+            .allowed("0 s to 30 d"));
         }
         self.policy = Policy {
             version: self.policy.version + 1,

@@ -5,6 +5,7 @@ mod crash;
 mod dev;
 mod docker;
 mod faults;
+mod gangs;
 mod guardrails;
 mod main_job;
 mod notebook;
