@@ -22,6 +22,7 @@ const PURE: &[(&str, &[&str])] = &[
             "thiserror",
         ],
     ),
+    ("tests/checker", &["coordinator-core"]),
     (
         "coordinator/simulation",
         &[
@@ -64,6 +65,7 @@ const DIRECTIONS: &[(&str, &str, &[&str])] = &[
             "platform-proto",
         ],
     ),
+    ("platform-checker", "tests/checker", &["coordinator-core"]),
     ("agent-core", "agent/core", &[]),
     ("agent", "agent", &["agent-core", "platform-proto"]),
 ];
@@ -93,6 +95,31 @@ const IMPURE_PATHS: &[&str] = &[
     "std::time",
     "std::os",
 ];
+
+/// What the checker of plans may not ask: what the planner and admission decide by.
+const DECIDED_BY: &[&str] = &[
+    "policy::",
+    "queues",
+    "fits_now",
+    "fits_empty",
+    "memory_on",
+    "MemberDemand",
+    "gpu_memory_cap_mib",
+    "is_of_model",
+    "tenant_and_above",
+    "state.used_milli",
+    "state.idle_milli",
+    "claim_on",
+    "claim_beside",
+    "reclaims_from",
+    "state.exempt_until_us",
+    "held_since_us",
+    "held_milli",
+    "Inventory",
+];
+
+/// What of the scheduler it may name: the plan itself, and the bounds at which one is cut.
+const PLAN: &[&str] = &["Plan", "MOST_PLACEMENTS", "MOST_LINES_REFUSED"];
 
 const AVOIDED: &[&str] = &[
     "Job", "Task", "Worker", "Slot", "Manager", "Util", "Utils", "Helper", "Helpers",
@@ -212,6 +239,33 @@ fn inside_the_core_imports_point_from_scheduler_to_state_to_policy_to_model() {
         }
     }
     assert_none("an import against the direction of the core", &findings);
+}
+
+#[test]
+fn the_checker_of_plans_shares_no_code_with_the_planner() {
+    let mut findings = Vec::new();
+    for path in files_in("tests/checker/src/", ".rs") {
+        let code = code(&text(&path).expect("code is text"));
+        let named = words(&code);
+        let shared = |decided: &&&str| match decided.contains(['.', ':']) {
+            true => code.contains(**decided),
+            false => named.contains(**decided),
+        };
+        for decided in DECIDED_BY.iter().filter(shared) {
+            findings.push(format!("{path}: {decided}"));
+        }
+        for line in code.lines() {
+            let names = line
+                .split_once("scheduler::")
+                .map(|(_, names)| words(names));
+            let foreign = names
+                .into_iter()
+                .flatten()
+                .find(|name| !PLAN.contains(name));
+            findings.extend(foreign.map(|name| format!("{path}: {name}")));
+        }
+    }
+    assert_none("the checker asks what it is to judge", &findings);
 }
 
 #[test]

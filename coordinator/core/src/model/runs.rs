@@ -273,6 +273,18 @@ impl Run {
             .flatten()
     }
 
+    /// Thousandths of devices that it holds now: less than it asked for once members of a gang have
+    /// ended.
+    pub fn held_milli(&self) -> u64 {
+        self.last_attempt()
+            .into_iter()
+            .flat_map(|attempt| &attempt.members)
+            .filter(|member| member.phase != MemberPhase::Ended)
+            .flat_map(|member| &member.devices)
+            .map(|grant| u64::from(grant.share_milli))
+            .sum()
+    }
+
     /// The key of one member of its last attempt.
     pub fn member_key(&self, member: usize) -> Option<MemberKey> {
         let attempt = self.last_attempt()?;

@@ -177,17 +177,18 @@ fn kept_below(
 
 /// Whether a run that asks for `asked_milli` in the guarantee of `owner` may have devices back that
 /// `borrower` holds. The two meet at the nearest tenant above both, or that is one of them: from
-/// there down the owner's branch must be within its quotas with what it asks, and the borrower's
-/// above every one of its, what it is giving back already left out. A borrower without a line of its
-/// own there is above what the line where they meet guarantees to such.
+/// there down the owner's branch must be within its quotas with what it asks (by `wanted_milli`, what
+/// a branch uses and claims already), and the borrower's above every one of its (by `staying_milli`,
+/// what it uses and is not giving back). A borrower without a line of its own there is above what the
+/// line where they meet guarantees to such.
 pub fn may_reclaim(
     tenants: &Tenants,
     pool: &PoolName,
     owner: &TenantName,
     asked_milli: u64,
     borrower: &TenantName,
-    used_milli: impl Fn(&TenantName) -> u64,
-    leaving_milli: impl Fn(&TenantName) -> u64,
+    wanted_milli: impl Fn(&TenantName) -> u64,
+    staying_milli: impl Fn(&TenantName) -> u64,
 ) -> bool {
     let above_borrower: Vec<&TenantName> = tenant_and_above(tenants, borrower)
         .map(|tenant| &tenant.name)
@@ -197,22 +198,23 @@ pub fn may_reclaim(
         .collect();
     let owned = lines_until(tenants, pool, &above_owner, &above_borrower);
     let borrowed = lines_until(tenants, pool, &above_borrower, &above_owner);
-    let staying = |name: &TenantName| used_milli(name).saturating_sub(leaving_milli(name));
     let meets = above_borrower
         .iter()
         .find(|name| above_owner.contains(name))
         .and_then(|name| nearest_line(tenants, name, pool));
     let is_above_rest = || {
         meets.is_none_or(|(at, line)| {
-            let (rest, used_of_rest) = rest_of_line(tenants, pool, &at.name, line, &staying);
+            let (rest, used_of_rest) = rest_of_line(tenants, pool, &at.name, line, &staying_milli);
             used_of_rest > rest
         })
     };
     !owned.is_empty()
         && owned
             .iter()
-            .all(|(name, quota)| used_milli(name).saturating_add(asked_milli) <= *quota)
-        && borrowed.iter().all(|(name, quota)| staying(name) > *quota)
+            .all(|(name, quota)| wanted_milli(name).saturating_add(asked_milli) <= *quota)
+        && borrowed
+            .iter()
+            .all(|(name, quota)| staying_milli(name) > *quota)
         && (!borrowed.is_empty() || is_above_rest())
 }
 
@@ -415,7 +417,7 @@ mod tests {
                     milli,
                     &name(tenant),
                     used(holds),
-                    |_| 0,
+                    used(holds),
                 )
             };
             assert!(asks(6_000), "nlp takes its own from {tenant}");
@@ -432,7 +434,7 @@ mod tests {
                     1_000,
                     &name(tenant),
                     used(within),
-                    |_| 0
+                    used(within)
                 ),
                 "{tenant} keeps what the line leaves it"
             );
@@ -521,7 +523,7 @@ mod tests {
                     1_000,
                     &name(borrower),
                     used(holds),
-                    |_| 0
+                    used(holds)
                 ),
                 *expected,
                 "{owner} from {borrower}: {why}"

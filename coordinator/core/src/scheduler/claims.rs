@@ -7,7 +7,8 @@
 
 use super::{Plan, Reservation};
 use crate::model::{
-    MemberDemand, MemberKey, Node, NodeName, PoolName, Run, RunId, TenantName, tenant_and_above,
+    MemberDemand, MemberKey, Node, NodeName, PoolName, Run, RunId, StopReason, TenantName,
+    WHOLE_DEVICE_MILLI, tenant_and_above,
 };
 use crate::policy::quotas::{self, Standing};
 use crate::policy::{fits_empty, fits_now};
@@ -146,6 +147,14 @@ impl<'a> Holders<'a> {
     }
 }
 
+impl Holders<'_> {
+    /// Whether a node is neither taken by a claim before nor kept for another run.
+    fn is_open_to(&self, run: &Run, node: &NodeName) -> bool {
+        let kept_for = self.kept.get(node);
+        !self.nodes_taken.contains(node) && kept_for.is_none_or(|kept_for| *kept_for == run.id)
+    }
+}
+
 struct Claim<'a> {
     state: &'a State,
     pool: &'a PoolName,
@@ -171,11 +180,7 @@ impl<'a> Claim<'a> {
         for node in self.state.nodes().values() {
             if node.description.pool == *self.pool
                 && node.is_ready()
-                && !holders.nodes_taken.contains(&node.description.name)
-                && holders
-                    .kept
-                    .get(&node.description.name)
-                    .is_none_or(|kept_for| *kept_for == self.run.id)
+                && holders.is_open_to(self.run, &node.description.name)
                 && fits_empty(node, &self.demand).is_ok()
             {
                 offers.extend(self.offer(node, holders, &BTreeSet::new()));
@@ -203,8 +208,11 @@ impl<'a> Claim<'a> {
                 offers.extend(self.offer(node, holders, banned));
             }
         }
-        self.make_it_standing(holders, &mut chosen)
-            .then(|| (chosen.into_iter().map(|(_, run)| run).collect(), nodes))
+        if !self.make_it_standing(holders, &mut chosen) {
+            return None;
+        }
+        self.leave_out_what_others_make_up_for(holders, &mut chosen, &mut nodes);
+        Some((chosen.into_iter().map(|(_, run)| run).collect(), nodes))
     }
 
     /// A look that costs next to nothing, for most that wait may take from nobody.
@@ -266,13 +274,16 @@ impl<'a> Claim<'a> {
         Some((loss, taken.len(), name, taken))
     }
 
-    /// Whether a run is on its way out for nobody in particular: cancelled, or evicted.
+    /// Whether a run is on its way out for nobody that waits: cancelled, evicted, or stopped for one
+    /// that has been cancelled since.
     fn leaves(&self, run: RunId) -> bool {
-        self.state
-            .runs()
-            .get(&run)
-            .and_then(|run| run.last_attempt()?.stopping.as_ref())
-            .is_some_and(|reason| reason.claimant().is_none())
+        self.stopping(run)
+            .is_some_and(|reason| self.state.waiting_claimant(reason).is_none())
+    }
+
+    fn stopping(&self, run: RunId) -> Option<&StopReason> {
+        let run = self.state.runs().get(&run)?;
+        run.last_attempt()?.stopping.as_ref()
     }
 
     /// Leaves out, dearest first, whoever turns out not to be needed.
@@ -327,12 +338,7 @@ impl<'a> Claim<'a> {
         if self.right_to(run, holders).is_none() {
             return false;
         }
-        add(
-            self.state,
-            &mut self.given,
-            &run.tenant,
-            run.spec.gpu_milli(),
-        );
+        add(self.state, &mut self.given, &run.tenant, run.held_milli());
         chosen.push(victim);
         true
     }
@@ -340,15 +346,14 @@ impl<'a> Claim<'a> {
     /// Work since the attempt was granted its devices.
     fn loss(&self, run: &Run) -> u128 {
         let since_us = run.held_since_us().unwrap_or(self.now_us);
-        u128::from(run.spec.gpu_milli()) * u128::from(self.now_us.saturating_sub(since_us))
+        u128::from(run.held_milli()) * u128::from(self.now_us.saturating_sub(since_us))
     }
 
     /// Room is not all: with what is given back it must also lie below every ceiling, and not borrow
     /// what is not lent. Where it meets a ceiling others below that give way too, the cheapest first.
     fn make_it_standing(&mut self, holders: &Holders<'a>, chosen: &mut Vec<Loss>) -> bool {
-        let needed = chosen.len();
         let mut others: Option<Vec<Loss>> = None;
-        while let Standing::OverLimit { tenant, .. } = self.standing() {
+        while let Standing::OverLimit { tenant, .. } = self.standing(holders) {
             if others.is_none() {
                 others = Some(self.candidates_below(&tenant, holders, chosen));
             }
@@ -357,11 +362,14 @@ impl<'a> Claim<'a> {
             };
             self.choose(next, holders, chosen);
         }
-        self.leave_out_what_no_ceiling_needs(needed, chosen);
-        match self.standing() {
+        self.stands(holders, chosen)
+    }
+
+    fn stands(&self, holders: &Holders<'_>, chosen: &[Loss]) -> bool {
+        match self.standing(holders) {
             Standing::Guaranteed => true,
             Standing::OverLimit { .. } => false,
-            Standing::Borrows { .. } => self.run.spec.preemptible && self.is_lent(chosen),
+            Standing::Borrows { .. } => self.run.spec.preemptible && self.is_lent(holders, chosen),
         }
     }
 
@@ -393,57 +401,130 @@ impl<'a> Claim<'a> {
         candidates
     }
 
-    fn leave_out_what_no_ceiling_needs(&mut self, needed: usize, chosen: &mut Vec<Loss>) {
-        for position in (needed..chosen.len()).rev() {
-            let Some(run) = self.state.runs().get(&chosen[position].1) else {
+    /// A run that spans nodes makes room on several, and one that is stopped for a ceiling makes room
+    /// too: leaves out, dearest first, whoever is not needed once all of that is counted.
+    fn leave_out_what_others_make_up_for(
+        &mut self,
+        holders: &Holders<'a>,
+        chosen: &mut Vec<Loss>,
+        nodes: &mut BTreeSet<NodeName>,
+    ) {
+        let members = self.run.spec.nodes as usize;
+        let mut dearest_first = chosen.clone();
+        dearest_first.sort_unstable_by(|a, b| b.cmp(a));
+        for victim in dearest_first {
+            if chosen.len() < 2 {
+                return;
+            }
+            let Some(run) = self.state.runs().get(&victim.1) else {
                 continue;
             };
-            let before = self.given.clone();
+            let before = (self.given.clone(), chosen.clone());
             for above in tenant_and_above(self.state.tenants(), &run.tenant) {
                 if let Some(given) = self.given.get_mut(&above.name) {
-                    *given = given.saturating_sub(run.spec.gpu_milli());
+                    *given = given.saturating_sub(run.held_milli());
                 }
             }
-            if matches!(self.standing(), Standing::OverLimit { .. }) {
-                self.given = before;
+            chosen.retain(|other| *other != victim);
+            let room = self.room_without(holders, chosen);
+            if room.len() >= members && self.stands(holders, chosen) {
+                *nodes = room.into_iter().take(members).cloned().collect();
             } else {
-                chosen.remove(position);
+                (self.given, *chosen) = before;
             }
         }
     }
 
-    fn used_after(&self, name: &TenantName) -> u64 {
-        self.state
-            .used_milli(name, self.pool)
-            .saturating_sub(of(&self.given, name))
+    /// The nodes that hold a member once these have gone.
+    fn room_without(&self, holders: &Holders<'a>, gone: &[Loss]) -> Vec<&'a NodeName> {
+        let mut room = Vec::new();
+        for node in self.state.nodes().values() {
+            let name = &node.description.name;
+            if node.description.pool != *self.pool
+                || !node.is_ready()
+                || !holders.is_open_to(self.run, name)
+            {
+                continue;
+            }
+            let leaving: BTreeSet<RunId> = node
+                .members
+                .iter()
+                .map(|key| key.run)
+                .filter(|run| gone.iter().any(|(_, gone)| gone == run) || self.leaves(*run))
+                .collect();
+            let fits = if leaving.is_empty() {
+                fits_now(node, &self.demand)
+            } else {
+                let mut trial = node.clone();
+                for run in leaving {
+                    remove(&mut trial, self.state, run);
+                }
+                fits_now(&trial, &self.demand)
+            };
+            if fits.is_ok() {
+                room.push(name);
+            }
+        }
+        room
     }
 
-    /// Where this run would stand once what is given is back.
-    fn standing(&self) -> Standing {
+    /// What a tenant will hold once all who stop have gone and those they stop for have started.
+    fn used_after(&self, holders: &Holders<'_>, name: &TenantName) -> u64 {
+        self.state
+            .used_milli(name, self.pool)
+            .saturating_sub(self.state.stopping_milli(name, self.pool))
+            .saturating_sub(of(&self.given, name))
+            .saturating_add(of(&holders.claimed, name))
+    }
+
+    /// Where this run would stand then.
+    fn standing(&self, holders: &Holders<'_>) -> Standing {
         quotas::standing(
             self.state.tenants(),
             self.pool,
             &self.run.tenant,
             self.run.spec.gpu_milli(),
-            |name| self.used_after(name),
+            |name| self.used_after(holders, name),
         )
     }
 
-    fn is_lent(&self, chosen: &[Loss]) -> bool {
-        let kept =
-            quotas::kept_from_milli(self.state.tenants(), self.pool, &self.run.tenant, |name| {
-                self.used_after(name)
-            });
+    /// Whether what would be idle then is lent to this run.
+    fn is_lent(&self, holders: &Holders<'_>, chosen: &[Loss]) -> bool {
+        let tenants = self.state.tenants();
+        let kept = quotas::kept_from_milli(tenants, self.pool, &self.run.tenant, |name| {
+            self.used_after(holders, name)
+        });
         if kept == 0 {
             return true;
         }
-        let back: u64 = chosen
-            .iter()
-            .filter_map(|(_, run)| self.state.runs().get(run))
-            .map(|run| run.spec.gpu_milli())
+        let claimed: u64 = tenants
+            .values()
+            .filter(|tenant| tenant.parent.is_none())
+            .map(|tenant| of(&holders.claimed, &tenant.name))
             .sum();
-        let idle = self.state.idle_milli(self.pool).saturating_add(back);
+        let idle = self.idle_after(holders, chosen).saturating_sub(claimed);
         self.run.spec.gpu_milli().saturating_add(kept) <= idle
+    }
+
+    /// Idle thousandths of ready nodes once all who stop have gone: of what they leave on a node that
+    /// is cordoned nobody has anything.
+    fn idle_after(&self, holders: &Holders<'_>, chosen: &[Loss]) -> u64 {
+        let stops = |run: RunId| {
+            holders.stopped.contains(&run)
+                || chosen.iter().any(|(_, chosen)| *chosen == run)
+                || self.stopping(run).is_some()
+        };
+        self.state
+            .nodes()
+            .values()
+            .filter(|node| node.is_ready() && node.description.pool == *self.pool)
+            .flat_map(|node| &node.devices)
+            .map(|grants| {
+                let stays = grants.holders.iter().filter(|(key, _)| !stops(key.run));
+                let held: u32 = stays.map(|(_, grant)| grant.share_milli).sum();
+                u64::from(WHOLE_DEVICE_MILLI.saturating_sub(held))
+            })
+            .sum()
     }
 }
 

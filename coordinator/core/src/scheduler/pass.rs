@@ -11,7 +11,7 @@ use super::fairness::{Phase, PlannedUse, Turn};
 use super::place::Inventory;
 use super::reserve::{self, MOST_RESERVATIONS, Reservation, Surroundings};
 use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan};
-use crate::model::{MemberDemand, MemberPhase, PoolName, Run, RunId, TenantName};
+use crate::model::{Member, MemberDemand, MemberPhase, PoolName, Run, RunId, TenantName};
 use crate::policy::quotas::{self, Standing};
 use crate::state::{Lines, MemberPlacement, Placement, QueuePlace, State};
 use std::collections::{BTreeMap, BTreeSet, btree_set};
@@ -92,21 +92,27 @@ impl<'a> Pass<'a> {
     /// nodes are kept where they will fit: nobody else starts there for the short while of a grace.
     pub fn place_claimants(&mut self, plan: &mut Plan) {
         let mut stopping: BTreeMap<RunId, Vec<&Run>> = BTreeMap::new();
+        // Who is cancelled or evicted makes room too: claims have counted on it.
+        let mut leaving: Vec<&Run> = Vec::new();
         for run in self.state.stopping_runs() {
-            let claimant = run
+            let reason = run
                 .last_attempt()
-                .and_then(|attempt| attempt.stopping.as_ref()?.claimant());
-            if let Some(claimant) = claimant {
-                stopping.entry(claimant).or_default().push(run);
+                .and_then(|attempt| attempt.stopping.as_ref());
+            match reason.and_then(|reason| self.state.waiting_claimant(reason)) {
+                Some(claimant) => stopping.entry(claimant.id).or_default().push(run),
+                None => leaving.push(run),
             }
         }
         let mut waiting = Vec::new();
         for run in self.state.claimants() {
             if run.spec.pool.as_ref() == Some(self.pool)
                 && !matches!(self.start(run, Phase::Borrowing, plan), Verdict::Placed)
-                && let Some(leaving) = stopping.remove(&run.id)
             {
-                waiting.push((run, leaving));
+                let mut awaited = stopping.remove(&run.id).unwrap_or_default();
+                awaited.extend(&leaving);
+                if !awaited.is_empty() {
+                    waiting.push((run, awaited));
+                }
             }
         }
         // A demand that finds no room now is looked at again beside what is kept.
@@ -119,18 +125,15 @@ impl<'a> Pass<'a> {
     }
 
     fn hold_for(&mut self, run: &Run, leaving: &[&Run]) {
-        let leaving: Vec<(MemberDemand, Vec<MemberPlacement>)> = leaving
-            .iter()
-            .map(|run| (self.state.policy().demand(&run.spec), held_by(run)))
-            .collect();
-        for (demand, members) in &leaving {
-            self.room.give_back(demand, members);
+        let members = || leaving.iter().flat_map(|run| live_members(run));
+        for member in members() {
+            self.room.release(member);
         }
         let demand = self.state.policy().demand(&run.spec);
         let later = self.room.choose(&demand, run.spec.nodes as usize);
         // They have not left yet.
-        for (demand, members) in &leaving {
-            self.room.take_back(demand, members);
+        for member in members() {
+            self.room.hold_again(member);
         }
         for member in later.into_iter().flatten() {
             self.room.remove_node(&member.node);
@@ -309,21 +312,11 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// What the live members of a run hold.
-fn held_by(run: &Run) -> Vec<MemberPlacement> {
+fn live_members(run: &Run) -> impl Iterator<Item = &Member> {
     run.last_attempt()
         .into_iter()
         .flat_map(|attempt| &attempt.members)
         .filter(|member| member.phase != MemberPhase::Ended)
-        .map(|member| MemberPlacement {
-            node: member.node.clone(),
-            devices: member
-                .devices
-                .iter()
-                .map(|grant| grant.device.clone())
-                .collect(),
-        })
-        .collect()
 }
 
 impl<'a> Cursor<'a> {

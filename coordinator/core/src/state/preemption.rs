@@ -56,6 +56,13 @@ impl State {
             .ok_or_else(|| format!("{} may not take from {}", claimant.id, victim.id))
     }
 
+    /// The run that another is stopped for, as long as it waits; `None`: that one leaves for nobody.
+    pub fn waiting_claimant(&self, reason: &StopReason) -> Option<&Run> {
+        self.runs
+            .get(&reason.claimant()?)
+            .filter(|claimant| claimant.phase == RunPhase::Queued)
+    }
+
     /// Until when a run may not be preempted; 0 when nothing of it is alive.
     pub fn exempt_until_us(&self, run: &Run) -> u64 {
         run.held_since_us().map_or(0, |since_us| {
@@ -115,17 +122,19 @@ impl State {
             &self.tenants,
             pool,
             &claimant.tenant,
-            // What is claimed already will be used once those who are stopping have gone.
-            claimant
-                .spec
-                .gpu_milli()
-                .saturating_add(claimed_milli(&claimant.tenant)),
+            claimant.spec.gpu_milli(),
             borrower,
-            |name| self.used_milli(name, pool),
+            // What is claimed already, by siblings too, will be used once those who are stopping have
+            // gone.
+            |name| {
+                self.used_milli(name, pool)
+                    .saturating_add(claimed_milli(name))
+            },
             // What is stopping already is as good as given back.
             |name| {
-                self.stopping_milli(name, pool)
-                    .saturating_add(given_milli(name))
+                self.used_milli(name, pool)
+                    .saturating_sub(self.stopping_milli(name, pool))
+                    .saturating_sub(given_milli(name))
             },
         )
     }

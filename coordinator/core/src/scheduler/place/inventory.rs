@@ -6,7 +6,7 @@ use super::mix::Mix;
 use super::ranking::{ClassId, Ranking, Tie};
 use super::shape::Shape;
 use super::valuation::{Needs, Valuation};
-use crate::model::{DeviceGrants, DeviceId, Node, NodeName, PoolName, WHOLE_DEVICE_MILLI};
+use crate::model::{DeviceGrants, DeviceId, Member, Node, NodeName, PoolName, WHOLE_DEVICE_MILLI};
 use crate::state::{MemberPlacement, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -304,8 +304,42 @@ impl Inventory {
         Some(placements)
     }
 
-    /// Gives back what [`Self::take`] took for these members, or what they hold in the state. Nodes
-    /// and devices that are not here any more are passed over.
+    /// Gives back what a member was granted: not what its run would be given by the caps of today.
+    pub fn release(&mut self, member: &Member) {
+        self.change_held(member, 1);
+    }
+
+    /// Takes what [`Self::release`] gave.
+    pub fn hold_again(&mut self, member: &Member) {
+        self.change_held(member, -1);
+    }
+
+    fn change_held(&mut self, member: &Member, sign: i64) {
+        let Some(position) = self.positions.get(&member.node).copied() else {
+            return;
+        };
+        self.leave(position);
+        if let Some(tried) = &mut self.tried {
+            tried.push(member.node.clone());
+        }
+        let node = &mut self.nodes[position as usize];
+        let add = |free: i64, held: u64| free.saturating_add(sign * signed(held));
+        node.cpu_milli = add(node.cpu_milli, member.cpu_milli);
+        node.memory_mib = add(node.memory_mib, member.memory_mib);
+        for grant in &member.devices {
+            let Some(device) = node.device_ids.iter().position(|id| *id == grant.device) else {
+                continue;
+            };
+            let device = &mut node.devices[device];
+            let share_milli = i32::try_from(grant.share_milli).unwrap_or(i32::MAX);
+            device.share_milli = device.share_milli.saturating_add(sign as i32 * share_milli);
+            device.memory_mib = add(device.memory_mib, grant.memory_mib);
+        }
+        self.enter(position);
+    }
+
+    /// Gives back what [`Self::take`] took for these members. Nodes and devices that are not here any
+    /// more are passed over.
     pub fn give_back(&mut self, demand: impl Into<Shape>, members: &[MemberPlacement]) {
         self.change_members(demand, members, 1);
     }

@@ -1,0 +1,219 @@
+//! What a plan leaves undone: nothing that may start and fits, nobody owed put behind one that
+//! borrows, no room taken that is kept.
+
+use crate::books::Books;
+use crate::placements::{Placed, why_not};
+use crate::room::Ask;
+use crate::tree::Tree;
+use crate::{Claims, Violation};
+use coordinator_core::model::{NodeName, PoolName, Run, RunId, RunPhase, TenantName};
+use coordinator_core::scheduler::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan};
+use coordinator_core::state::State;
+use std::collections::BTreeSet;
+
+/// Judges what still waits after the plan.
+pub fn judge(
+    state: &State,
+    plan: &Plan,
+    placed: &Placed<'_>,
+    claims: &Claims<'_>,
+    violations: &mut Vec<Violation>,
+) {
+    judge_kept_room(state, placed, claims, violations);
+    // It was cut at its bound: the next one goes on.
+    if plan.placements.len() >= MOST_PLACEMENTS {
+        return;
+    }
+    for run in state.runs().values() {
+        let waits = run.phase == RunPhase::Queued && !placed.runs.contains_key(&run.id);
+        let Some(pool) = run.spec.pool.as_ref().filter(|_| waits) else {
+            continue;
+        };
+        judge_passed_over(state, run, placed, violations);
+        if shapes_waiting(state, run, pool) < MOST_LINES_REFUSED {
+            judge_waiting(state, plan, (run, pool), placed, claims, violations);
+        }
+    }
+}
+
+/// A run others are stopping for finds as much room as before, whoever started meanwhile; only others
+/// that are waited for may have come before it.
+fn judge_kept_room(
+    state: &State,
+    placed: &Placed<'_>,
+    claims: &Claims<'_>,
+    violations: &mut Vec<Violation>,
+) {
+    let others: Vec<RunId> = placed
+        .runs
+        .keys()
+        .filter(|run| !state.runs().get(run).is_some_and(|run| run.has_claim))
+        .copied()
+        .collect();
+    let without = placed.books.without(&others);
+    for (claimant, victims) in claims.awaited.values() {
+        if placed.runs.contains_key(&claimant.id) {
+            continue;
+        }
+        let ask = Ask::of(claimant, state.policy());
+        let gone: BTreeSet<RunId> = victims.union(&claims.leaving).copied().collect();
+        let before = ask.fitting(state, &without.without(&gone)).len();
+        let after = ask.fitting(state, &placed.books.without(&gone)).len();
+        let members = claimant.spec.nodes;
+        if before >= members as usize && after < members as usize {
+            violations.push(Violation::TakesKeptRoom {
+                claimant: claimant.id,
+                before,
+                after,
+                members,
+            });
+        }
+    }
+}
+
+/// What makes two runs of a tenant equal but for their priority.
+fn alike(one: &Run, other: &Run) -> bool {
+    let (a, b) = (&one.spec, &other.spec);
+    one.tenant == other.tenant
+        && (
+            &a.pool,
+            a.gpus,
+            a.gpu_share_milli,
+            a.gpu_memory_mib,
+            &a.gpu_model,
+        ) == (
+            &b.pool,
+            b.gpus,
+            b.gpu_share_milli,
+            b.gpu_memory_mib,
+            &b.gpu_model,
+        )
+        && a.time_limit_ms == b.time_limit_ms
+        && (a.nodes, a.cpu_milli, a.memory_mib, a.preemptible, &a.model)
+            == (b.nodes, b.cpu_milli, b.memory_mib, b.preemptible, &b.model)
+        && a.image.is_some() == b.image.is_some()
+}
+
+fn judge_passed_over(
+    state: &State,
+    run: &Run,
+    placed: &Placed<'_>,
+    violations: &mut Vec<Violation>,
+) {
+    let by = placed.runs.keys().find(|id| {
+        state.runs().get(id).is_some_and(|other| {
+            !other.has_claim && alike(run, other) && other.spec.priority < run.spec.priority
+        })
+    });
+    if let Some(by) = by {
+        violations.push(Violation::PassedOver {
+            run: run.id,
+            by: *by,
+        });
+    }
+}
+
+/// How many different shapes a tenant has waiting: at a bound of them a pass gives up.
+fn shapes_waiting(state: &State, run: &Run, pool: &PoolName) -> usize {
+    let mut distinct: Vec<&Run> = Vec::new();
+    for other in state.runs().values() {
+        if other.phase == RunPhase::Queued
+            && other.tenant == run.tenant
+            && other.spec.pool.as_ref() == Some(pool)
+            && !distinct.iter().any(|known| alike(known, other))
+        {
+            distinct.push(other);
+        }
+    }
+    distinct.len()
+}
+
+/// Nodes with devices that the plan keeps for others than this run.
+pub fn reserved_from<'p>(run: &Run, plan: &'p Plan) -> BTreeSet<&'p NodeName> {
+    plan.reservations
+        .iter()
+        .filter(|reservation| reservation.run != run.id)
+        .flat_map(|reservation| &reservation.members)
+        .map(|member| &member.node)
+        .collect()
+}
+
+fn judge_waiting(
+    state: &State,
+    plan: &Plan,
+    (run, pool): (&Run, &PoolName),
+    placed: &Placed<'_>,
+    claims: &Claims<'_>,
+    violations: &mut Vec<Violation>,
+) {
+    let tree = Tree::new(state.tenants(), pool);
+    let ask = Ask::of(run, state.policy());
+    let awaited: Vec<&Run> = claims
+        .awaited
+        .values()
+        .map(|(claimant, _)| *claimant)
+        .filter(|claimant| {
+            claimant.spec.pool.as_ref() == Some(pool)
+                && claimant.id != run.id
+                && !placed.runs.contains_key(&claimant.id)
+        })
+        .collect();
+    let granted = |name: &TenantName| placed.books.used_milli(name, pool);
+    let used = |name: &TenantName| {
+        let more = awaited
+            .iter()
+            .filter(|claimant| tree.is_below(&claimant.tenant, name))
+            .map(|claimant| Ask::of(claimant, state.policy()).total_milli());
+        granted(name) + more.sum::<u64>()
+    };
+    let reserved = reserved_from(run, plan);
+    // A claimant may be kept any node where one of its members could go, and no more than it has.
+    let kept: usize = awaited
+        .iter()
+        .map(|claimant| claimant.spec.nodes as usize)
+        .sum();
+    let may_start = why_not(
+        state,
+        run,
+        ask.total_milli(),
+        &placed.books,
+        &used,
+        &granted,
+    );
+    let room = |books: &Books<'_>| {
+        let mut fitting = ask.fitting(state, books);
+        fitting.retain(|node| !reserved.contains(node));
+        fitting.len().saturating_sub(kept)
+    };
+    let members = run.spec.nodes;
+    match may_start {
+        Err(_) => {}
+        Ok(_) if room(&placed.books) >= members as usize => {
+            violations.push(Violation::IdleWhileItFits {
+                run: run.id,
+                fitting: room(&placed.books),
+                members,
+            });
+        }
+        Ok(true) => {}
+        Ok(false) => {
+            let borrowing: BTreeSet<RunId> = placed
+                .runs
+                .iter()
+                .filter(|(id, borrows)| {
+                    let claims = state.runs().get(id).is_some_and(|run| run.has_claim);
+                    **borrows && !claims
+                })
+                .map(|(id, _)| *id)
+                .collect();
+            let fitting = room(&placed.books.without(&borrowing));
+            if !borrowing.is_empty() && fitting >= members as usize {
+                violations.push(Violation::BorrowedBefore {
+                    run: run.id,
+                    fitting,
+                    members,
+                });
+            }
+        }
+    }
+}
