@@ -4,13 +4,13 @@ use super::error::ApiError;
 use crate::sessions::NodeSeen;
 use coordinator_core::model::{
     Attempt, DeviceGrant, EndKind, LedgerRow, MemberEnd, MemberPhase, Node, NodeCondition, Policy,
-    PoolName, Run, RunOutcome, RunPhase, ScheduledPrice, TagMode, TenantName, Token, WorkloadSpec,
+    PoolName, Run, RunOutcome, RunPhase, TagMode, TenantName, Token, WorkloadSpec,
 };
 use coordinator_core::policy::quotas;
 use coordinator_core::state::{Preemption, State, run_ledger_rows};
 use platform_proto::http::{
     AttemptView, DeviceView, GrantView, MemberView, NodeView, PolicyView, PreemptedView, QuotaView,
-    RunSpec, RunView, ScheduledPriceView, TagRule, TokenView,
+    RunSpec, RunView, TagRule, TokenView,
 };
 use std::collections::BTreeSet;
 
@@ -42,6 +42,7 @@ pub fn spec_from_http(spec: RunSpec) -> Result<WorkloadSpec, ApiError> {
             .map(|tenant| TenantName::new(&tenant))
             .transpose()?,
         preemptible: spec.preemptible.unwrap_or(true),
+        spread: spec.spread,
     })
 }
 
@@ -70,6 +71,7 @@ pub fn spec_to_http(spec: &WorkloadSpec) -> RunSpec {
         retries: spec.retries,
         tenant: spec.tenant.as_ref().map(ToString::to_string),
         preemptible: Some(spec.preemptible),
+        spread: spec.spread,
     }
 }
 
@@ -259,6 +261,7 @@ pub fn node_view(node: &Node, seen: Option<&NodeSeen>) -> NodeView {
     NodeView {
         name: description.name.to_string(),
         pool: description.pool.to_string(),
+        rack: description.rack.clone(),
         state: state.to_owned(),
         reason,
         devices: description
@@ -275,6 +278,9 @@ pub fn node_view(node: &Node, seen: Option<&NodeSeen>) -> NodeView {
                     memory_allocated_mib: grants.memory_mib,
                     share_allocated_milli: grants.share_milli,
                     simulated: device.simulated,
+                    nvlink_island: device.wiring.nvlink_island,
+                    pcie_switch: device.wiring.pcie_switch,
+                    numa_node: device.wiring.numa_node,
                     runs: runs(&mut grants.holders.keys()),
                     utilization_percent: sample.and_then(|sample| sample.utilization_percent),
                     memory_used_mib: sample.and_then(|sample| sample.memory_used_mib),
@@ -358,15 +364,6 @@ pub fn policy_view(policy: &Policy) -> PolicyView {
         gpu_memory_caps_mib: policy.gpu_memory_caps_mib.clone(),
         gpu_hour_price_micro: policy.gpu_hour_price_micro.clone(),
         default_gpu_hour_price_micro: policy.default_gpu_hour_price_micro,
-        scheduled_prices: policy
-            .scheduled_prices
-            .iter()
-            .map(|price| ScheduledPriceView {
-                from_us: price.from_us,
-                gpu_model: price.gpu_model.clone(),
-                price_micro: price.price_per_gpu_hour_micro,
-            })
-            .collect(),
         currency: policy.currency.clone(),
         minimum_run_ms: policy.minimum_run_ms,
         reservation_after_ms: policy.reservation_after_ms,
@@ -397,15 +394,6 @@ pub fn policy_from_http(view: PolicyView) -> Result<Policy, ApiError> {
         gpu_memory_caps_mib: view.gpu_memory_caps_mib,
         gpu_hour_price_micro: view.gpu_hour_price_micro,
         default_gpu_hour_price_micro: view.default_gpu_hour_price_micro,
-        scheduled_prices: view
-            .scheduled_prices
-            .into_iter()
-            .map(|price| ScheduledPrice {
-                from_us: price.from_us,
-                gpu_model: price.gpu_model,
-                price_per_gpu_hour_micro: price.price_micro,
-            })
-            .collect(),
         currency: view.currency,
         minimum_run_ms: view.minimum_run_ms,
         reservation_after_ms: view.reservation_after_ms,

@@ -1,9 +1,8 @@
-//! What only a leader does: plan, tell agents, expire leases, evict, export, let time pass.
+//! What only a leader does: plan, tell agents, expire leases, evict, export.
 //!
 //! Each is a loop of its own that reads the state, proposes, and holds nothing that another leader
 //! would miss.
 
-mod clock;
 pub mod dispatch;
 mod exporter;
 mod leases;
@@ -43,7 +42,6 @@ pub fn start(
         shutdown.clone(),
         exporter::run(driver.clone(), tracking.clone()),
     ));
-    loops.spawn(until(shutdown.clone(), clock::run(driver.clone())));
     loops
 }
 

@@ -73,6 +73,9 @@ pub struct RunSpec {
     /// never borrows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preemptible: Option<bool>,
+    /// Whether the members of its gang go to as many racks as there are, instead of to as few.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spread: bool,
 }
 
 fn one() -> u32 {

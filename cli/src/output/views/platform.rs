@@ -3,7 +3,7 @@
 use super::mark;
 use crate::output::Paint;
 use crate::output::amounts::{
-    ago, bytes, duration, gpu_hours, memory, milli, moment, money, money_figure, utc,
+    ago, bytes, duration, gpu_hours, memory, milli, moment, money, money_figure,
 };
 use crate::output::tables::{indented, pairs, plain, table};
 use platform_proto::http::*;
@@ -76,6 +76,7 @@ pub fn node(node: &NodeView, paint: Paint) -> String {
     let mut text = pairs(&[
         ("node", plain(&node.name)),
         ("pool", plain(&node.pool)),
+        ("rack", node.rack.as_deref().map(plain).unwrap_or_default()),
         ("state", paint.state(&node.state)),
         ("why", node.reason.as_deref().map(plain).unwrap_or_default()),
         (
@@ -120,6 +121,7 @@ pub fn node(node: &NodeView, paint: Paint) -> String {
                         memory(device.memory_mib)
                     ),
                     milli(u64::from(device.share_allocated_milli)),
+                    wiring(device),
                     device
                         .utilization_percent
                         .map(|percent| format!("{percent:.0}%"))
@@ -137,6 +139,7 @@ pub fn node(node: &NodeView, paint: Paint) -> String {
                     "device",
                     "memory granted",
                     "share",
+                    "wired",
                     "busy",
                     "memory used",
                     "runs"
@@ -154,6 +157,19 @@ pub fn node(node: &NodeView, paint: Paint) -> String {
         ));
     }
     text
+}
+
+/// What a device shares with others of its node: those with the same words are together.
+fn wiring(device: &DeviceView) -> String {
+    [
+        ("NVLink", device.nvlink_island),
+        ("switch", device.pcie_switch),
+        ("NUMA", device.numa_node),
+    ]
+    .into_iter()
+    .filter_map(|(level, shared)| Some(format!("{level} {}", shared?)))
+    .collect::<Vec<_>>()
+    .join(", ")
 }
 
 /// What a change of a node did, or would do.
@@ -361,21 +377,11 @@ pub fn policy(policy: &PolicyView) -> String {
         .iter()
         .map(|(model, mib)| format!("{}  {}", plain(model), memory(*mib)))
         .collect();
-    let price =
-        |model: &str, micro| format!("{}  {}", plain(model), money(micro, &policy.currency));
-    let now = policy
+    let mut prices: Vec<String> = policy
         .gpu_hour_price_micro
         .iter()
-        .map(|(model, micro)| ((model, 0), price(model, *micro)));
-    let to_come = policy.scheduled_prices.iter().map(|later| {
-        let text = price(&later.gpu_model, later.price_micro);
-        (
-            (&later.gpu_model, later.from_us),
-            format!("{text} from {}", utc(later.from_us)),
-        )
-    });
-    let in_order: BTreeMap<_, _> = now.chain(to_come).collect();
-    let mut prices: Vec<String> = in_order.into_values().collect();
+        .map(|(model, micro)| format!("{}  {}", plain(model), money(*micro, &policy.currency)))
+        .collect();
     prices.push(format!(
         "any other  {}",
         money(policy.default_gpu_hour_price_micro, &policy.currency)
@@ -444,27 +450,6 @@ pub fn cost(report: &CostReport, paint: Paint) -> String {
     rows.push(line(&report.total, "total"));
     let cost = format!("cost ({})", report.currency);
     let mut text = table(&[&report.by, "runs", "GPU hours", &cost], rows, paint);
-    if !report.rates.is_empty() {
-        let rates = report
-            .rates
-            .iter()
-            .map(|rate| {
-                vec![
-                    plain(&rate.gpu_model),
-                    money_figure(rate.price_micro),
-                    gpu_hours(rate.gpu_us),
-                    money_figure(rate.cost_micro),
-                ]
-            })
-            .collect();
-        text.push_str("\nat these prices\n");
-        text.push_str(&table(
-            &["GPU", "per hour", "GPU hours", &cost],
-            rates,
-            paint,
-        ));
-        text.push('\n');
-    }
     text.push_str(&format!(
         "from {} to {}\n",
         moment(report.since_us),

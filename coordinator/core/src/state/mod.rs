@@ -10,10 +10,10 @@ mod command;
 mod event;
 mod index;
 mod invariants;
+mod locality;
 mod nodes;
 mod placement;
 mod preemption;
-mod prices;
 mod queues;
 mod reports;
 mod runs;
@@ -68,6 +68,8 @@ pub struct State {
     #[serde(skip)]
     claimants: BTreeSet<RunId>,
     #[serde(skip)]
+    placed_last: locality::PlacedLast,
+    #[serde(skip)]
     used_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
     #[serde(skip)]
     stopping_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
@@ -103,6 +105,7 @@ impl Default for State {
             active: BTreeSet::new(),
             stopping: BTreeSet::new(),
             claimants: BTreeSet::new(),
+            placed_last: locality::PlacedLast::new(),
             used_milli: BTreeMap::new(),
             stopping_milli: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -139,7 +142,6 @@ impl State {
     pub fn apply(&mut self, index: u64, entry: &Entry) -> Vec<Event> {
         self.index = index;
         self.time_us = self.time_us.max(entry.stamp_us);
-        self.bring_prices_into_effect();
         self.forget_old_answers();
         let key = entry
             .idempotency_key
@@ -199,8 +201,6 @@ impl State {
             Command::SetPolicy { policy } => self.set_policy(policy),
             Command::CreateToken { hash, token } => self.create_token(hash, token),
             Command::RevokeToken { id } => self.revoke_token(id),
-            // What is due takes effect with every entry, before its command.
-            Command::Tick => Ok(Vec::new()),
             Command::AcknowledgeOutbox { through } => Ok(self.acknowledge_outbox(*through)),
         }
     }
@@ -297,6 +297,7 @@ impl State {
             active: self.active.clone(),
             stopping: self.stopping.clone(),
             claimants: self.claimants.clone(),
+            placed_last: self.placed_last.clone(),
             used_milli: self.used_milli.clone(),
             stopping_milli: self.stopping_milli.clone(),
             tokens: BTreeMap::new(),

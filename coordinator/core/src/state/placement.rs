@@ -96,6 +96,7 @@ impl State {
         self.queues.remove(run);
         self.active.insert(placement.run);
         self.claimants.remove(&placement.run);
+        self.note_placed(placement.run);
         Ok(())
     }
 
@@ -151,7 +152,6 @@ impl State {
                 memory_mib,
                 simulated: device.simulated,
                 price_per_gpu_hour_micro: self.policy.price_per_gpu_hour_micro(&device.model),
-                later_prices: Vec::new(),
             });
         }
         Ok(Member {

@@ -1,7 +1,6 @@
 //! Every end-to-end test, in one binary so that it links once. Real processes, the real binary; each
 //! test has a platform of its own in a folder of its own.
 
-mod budgets;
 mod crash;
 mod dev;
 mod docker;
@@ -14,4 +13,5 @@ mod processes;
 mod roles;
 mod scheduling;
 mod sdk;
+mod topology;
 mod volume;
