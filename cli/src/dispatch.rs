@@ -334,6 +334,7 @@ fn policy_changes(args: admin::PolicySet) -> Changes {
         no_caps: args.no_caps,
         prices: args.prices,
         no_prices: args.no_prices,
+        prices_from_us: args.from,
         default_price: args.default_price,
         currency: args.currency,
         minimum_run_ms: args.minimum_run,

@@ -225,6 +225,25 @@ pub fn moment_us(text: &str, now_us: u64) -> Result<u64, Failure> {
     u64::try_from(microseconds).map_err(|_| refuse())
 }
 
+/// A moment to come, in microseconds since the epoch: a date is its beginning in UTC, whatever the
+/// reader's own zone, for money is counted on one calendar.
+pub fn utc_moment_us(text: &str) -> Result<u64, Failure> {
+    let refuse = || {
+        Failure::usage(format!("`{text}` is not a date"))
+            .allowed("2027-01-01, 2027-01-01T08:00:00Z")
+    };
+    let trimmed = text.trim();
+    let timestamp = match trimmed.parse::<jiff::Timestamp>() {
+        Ok(timestamp) => timestamp,
+        Err(_) => trimmed
+            .parse::<jiff::civil::Date>()
+            .and_then(|date| date.to_zoned_datetime(jiff::tz::TimeZone::UTC))
+            .map_err(|_| refuse())?
+            .timestamp(),
+    };
+    u64::try_from(timestamp.as_microsecond()).map_err(|_| refuse())
+}
+
 /// Checks the text of a moment at parse time; the clock is read later, once.
 pub fn moment_text(text: &str) -> Result<String, Failure> {
     moment_us(text, u64::MAX).map(|_| text.to_owned())
@@ -444,6 +463,18 @@ mod tests {
             86_400_000_000
         );
         assert!(moment_us("yesterday", 0).is_err());
+    }
+
+    #[test]
+    fn a_date_of_money_begins_in_utc() {
+        assert_eq!(utc_moment_us("1970-01-02").unwrap(), 86_400_000_000);
+        assert_eq!(
+            utc_moment_us("1970-01-02T01:00:00+01:00").unwrap(),
+            86_400_000_000
+        );
+        for wrong in ["7d", "2027-13-01", "1969-12-31", ""] {
+            assert!(utc_moment_us(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -248,6 +248,11 @@ pub mod values {
             gpu_memory_caps_mib: [("bert*".to_owned(), 20480)].into(),
             gpu_hour_price_micro: [("A100-80G".to_owned(), 2_500_000)].into(),
             default_gpu_hour_price_micro: 1_000_000,
+            scheduled_prices: vec![ScheduledPriceView {
+                from_us: 1_798_761_600_000_000,
+                gpu_model: "A100-80G".to_owned(),
+                price_micro: 2_750_000,
+            }],
             currency: "EUR".to_owned(),
             minimum_run_ms: 30_000,
             reservation_after_ms: 300_000,
@@ -267,6 +272,20 @@ pub mod values {
             until_us: NOW_US,
             rows: vec![row("nlp", 3_750_000), row("=cmd,\"x\"", 120), row("", 0)],
             total: row("", 3_750_120),
+            rates: vec![
+                CostRate {
+                    gpu_model: "A100-80G".to_owned(),
+                    price_micro: 2_500_000,
+                    gpu_us: 3_600_000_000,
+                    cost_micro: 2_500_000,
+                },
+                CostRate {
+                    gpu_model: "A100-80G".to_owned(),
+                    price_micro: 2_750_000,
+                    gpu_us: 1_800_000_000,
+                    cost_micro: 1_375_000,
+                },
+            ],
             currency: "EUR".to_owned(),
             simulated: true,
         }

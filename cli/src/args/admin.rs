@@ -196,6 +196,7 @@ pub enum Policy {
 Examples:
   platform policy set --require-tag team=nlp,vision --tag-mode enforce
   platform policy set --gpu-memory-cap 'bert*=20G' --price A100-80G=2.50 --currency EUR
+  platform policy set --price A100-80G=2.75 --from 2027-01-01
   platform policy set --no-price A100-80G --dry-run")]
     Set(Box<PolicySet>),
 }
@@ -224,6 +225,10 @@ pub struct PolicySet {
     /// Take a price away: the default price is used
     #[arg(long = "no-price", value_name = "GPU")]
     pub no_prices: Vec<String>,
+    /// When --price comes into effect, or which one --no-price takes back: 2027-01-01 is that day's
+    /// beginning in UTC [default: now]
+    #[arg(long, value_name = "WHEN", value_parser = parse::utc_moment_us, conflicts_with = "default_price")]
+    pub from: Option<u64>,
     /// Price of a GPU-hour of every other GPU model
     #[arg(long, value_name = "MONEY", value_parser = parse::money_micro)]
     pub default_price: Option<u64>,

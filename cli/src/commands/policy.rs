@@ -3,9 +3,9 @@
 use super::Outcome;
 use crate::client::Client;
 use crate::failure::{Failure, exit};
-use crate::output::{Printer, views};
+use crate::output::{Printer, amounts, views};
 use http::Method;
-use platform_proto::http::{PolicyView, TagRule};
+use platform_proto::http::{PolicyView, ScheduledPriceView, TagRule};
 
 /// What `platform policy set` changes; what is not named stays.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Changes {
     pub prices: Vec<(String, u64)>,
     /// Prices to take away.
     pub no_prices: Vec<String>,
+    /// When the prices come into effect, or did the ones to take away; absent: they are in effect.
+    pub prices_from_us: Option<u64>,
     /// Price of the others.
     pub default_price: Option<u64>,
     /// Currency.
@@ -49,6 +51,11 @@ pub async fn set(
     version: Option<u64>,
     dry_run: bool,
 ) -> Outcome {
+    if changes.prices_from_us.is_some() && changes.prices.is_empty() && changes.no_prices.is_empty()
+    {
+        return Err(Failure::usage("--from says when, and no price is named")
+            .allowed("--from with --price or --no-price"));
+    }
     if changes == Changes::default() {
         return Err(
             Failure::usage("nothing to change was named").hint("platform policy set --help")
@@ -105,14 +112,18 @@ fn changed(mut policy: PolicyView, changes: Changes) -> Result<PolicyView, Failu
             ));
         }
     }
-    policy.gpu_hour_price_micro.extend(changes.prices);
-    for model in changes.no_prices {
-        if policy.gpu_hour_price_micro.remove(&model).is_none() {
-            return Err(absent(
-                "price for",
-                &model,
-                policy.gpu_hour_price_micro.keys().collect(),
-            ));
+    if let Some(from_us) = changes.prices_from_us {
+        schedule(&mut policy, from_us, changes.prices, &changes.no_prices)?;
+    } else {
+        policy.gpu_hour_price_micro.extend(changes.prices);
+        for model in changes.no_prices {
+            if policy.gpu_hour_price_micro.remove(&model).is_none() {
+                return Err(absent(
+                    "price for",
+                    &model,
+                    policy.gpu_hour_price_micro.keys().collect(),
+                ));
+            }
         }
     }
     policy.tag_mode = changes.tag_mode.unwrap_or(policy.tag_mode);
@@ -127,6 +138,45 @@ fn changed(mut policy: PolicyView, changes: Changes) -> Result<PolicyView, Failu
     Ok(policy)
 }
 
+/// Sets prices to come, and takes others back.
+fn schedule(
+    policy: &mut PolicyView,
+    from_us: u64,
+    prices: Vec<(String, u64)>,
+    no_prices: &[String],
+) -> Result<(), Failure> {
+    let scheduled = &mut policy.scheduled_prices;
+    for (gpu_model, price_micro) in prices {
+        scheduled.retain(|price| (price.from_us, &price.gpu_model) != (from_us, &gpu_model));
+        scheduled.push(ScheduledPriceView {
+            from_us,
+            gpu_model,
+            price_micro,
+        });
+    }
+    for model in no_prices {
+        let before = scheduled.len();
+        scheduled.retain(|price| (price.from_us, &price.gpu_model) != (from_us, model));
+        if scheduled.len() == before {
+            let known: Vec<String> = scheduled
+                .iter()
+                .map(|price| format!("{} from {}", price.gpu_model, amounts::utc(price.from_us)))
+                .collect();
+            return Err(Failure::not_found(format!(
+                "the policy has no price for `{model}` from {}",
+                amounts::utc(from_us)
+            ))
+            .allowed(if known.is_empty() {
+                "none is to come".to_owned()
+            } else {
+                known.join(", ")
+            }));
+        }
+    }
+    scheduled.sort();
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +189,7 @@ mod tests {
             gpu_memory_caps_mib: [("bert*".to_owned(), 20480)].into(),
             gpu_hour_price_micro: [("T4".to_owned(), 350_000)].into(),
             default_gpu_hour_price_micro: 1_000_000,
+            scheduled_prices: Vec::new(),
             currency: "EUR".to_owned(),
             minimum_run_ms: 30_000,
             reservation_after_ms: 300_000,
@@ -160,6 +211,37 @@ mod tests {
             (after.required_tags, after.gpu_memory_caps_mib),
             (before.required_tags, before.gpu_memory_caps_mib)
         );
+    }
+
+    #[test]
+    fn a_price_to_come_replaces_its_like_and_is_taken_back_by_its_moment() {
+        let from_us = 1_798_761_600_000_000;
+        let price = |model: &str, micro| Changes {
+            prices: vec![(model.to_owned(), micro)],
+            prices_from_us: Some(from_us),
+            ..Changes::default()
+        };
+        let once = changed(policy(), price("T4", 1)).unwrap();
+        let twice = changed(once, price("T4", 2)).unwrap();
+        let both = changed(twice, price("A100", 3)).unwrap();
+        let listed: Vec<_> = both
+            .scheduled_prices
+            .iter()
+            .map(|price| (price.gpu_model.as_str(), price.price_micro))
+            .collect();
+        assert_eq!(listed, [("A100", 3), ("T4", 2)]);
+        assert_eq!(both.gpu_hour_price_micro["T4"], 350_000, "now as before");
+        let take_back = |model: &str| Changes {
+            no_prices: vec![model.to_owned()],
+            prices_from_us: Some(from_us),
+            ..Changes::default()
+        };
+        let left = changed(both.clone(), take_back("T4")).unwrap();
+        assert_eq!(left.scheduled_prices.len(), 1);
+        insta::assert_snapshot!(changed(both, take_back("H100")).unwrap_err(), @r"
+        the policy has no price for `H100` from 2027-01-01 UTC
+          allowed: A100 from 2027-01-01 UTC, T4 from 2027-01-01 UTC
+        ");
     }
 
     #[test]

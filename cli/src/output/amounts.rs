@@ -47,6 +47,22 @@ pub fn ago(then_us: u64, now_us: u64) -> String {
     }
 }
 
+/// A moment of the books, in UTC: `2027-01-01 UTC`, the time of day only when there is one.
+pub fn utc(us: u64) -> String {
+    let Some(time) = i64::try_from(us)
+        .ok()
+        .and_then(|us| jiff::Timestamp::from_microsecond(us).ok())
+    else {
+        return "-".to_owned();
+    };
+    let format = if us.is_multiple_of(86_400_000_000) {
+        "%Y-%m-%d UTC"
+    } else {
+        "%Y-%m-%d %H:%M UTC"
+    };
+    time.strftime(format).to_string()
+}
+
 /// Memory in MiB.
 pub fn memory(mib: u64) -> String {
     if mib >= 1024 && mib.is_multiple_of(1024) {

@@ -41,6 +41,8 @@ enum Step {
     /// A tenant goes under another, or to the top.
     Parent(u8, Option<u8>),
     Cap(Option<u32>),
+    /// Which model, what it costs, and in how many microseconds; absent: from now on.
+    Price(bool, u32, Option<u16>),
     Acknowledge(u8),
 }
 
@@ -158,6 +160,8 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (any_u8(), proptest::option::of(any_u8()))
             .prop_map(|(tenant, parent)| Step::Parent(tenant, parent)),
         1 => proptest::option::of(1_000_u32..90_000).prop_map(Step::Cap),
+        2 => (any::<bool>(), any::<u32>(), proptest::option::of(1_u16..20_000))
+            .prop_map(|(model, price, later)| Step::Price(model, price, later)),
         1 => any_u8().prop_map(Step::Acknowledge),
     ]
 }
@@ -167,8 +171,12 @@ struct History {
     world: World,
     /// Integral of allocation in thousandths times microseconds, kept by the test alone.
     integral: u128,
+    /// The same, each moment at its price.
+    charged: u128,
     /// Ledger rows that have left by the outbox.
     booked: u128,
+    /// The same at their prices.
+    booked_charge: u128,
     next_sequence: u64,
     /// Kept from the first step to the last, while the world plans with a new one each time.
     planner: Planner,
@@ -196,7 +204,9 @@ impl History {
         Self {
             world,
             integral: 0,
+            charged: 0,
             booked: 0,
+            booked_charge: 0,
             next_sequence: 1,
             planner: Planner::default(),
         }
@@ -213,7 +223,31 @@ impl History {
             .map(|grants| u128::from(grants.share_milli))
             .sum();
         self.integral += granted * u128::from(elapsed_us);
-        self.world.now_us += elapsed_us;
+        let until_us = self.world.now_us + elapsed_us;
+        let to_come = self.world.state.policy().scheduled_prices.clone();
+        for due in to_come.iter().filter(|price| price.from_us <= until_us) {
+            self.charge_until(due.from_us);
+            if self.world.state.is_due(due.from_us) {
+                self.apply(Command::Tick);
+            }
+        }
+        self.charge_until(until_us);
+    }
+
+    /// What everything granted costs until then, by the prices of the policy as the state has it.
+    fn charge_until(&mut self, until_us: u64) {
+        let state = &self.world.state;
+        let rate: u128 = state
+            .nodes()
+            .values()
+            .flat_map(|node| node.description.devices.iter().zip(&node.devices))
+            .map(|(device, grants)| {
+                u128::from(grants.share_milli)
+                    * u128::from(state.policy().price_per_gpu_hour_micro(&device.model))
+            })
+            .sum();
+        self.charged += rate * u128::from(until_us - self.world.now_us);
+        self.world.now_us = until_us;
     }
 
     fn apply(&mut self, command: Command) -> Vec<Event> {
@@ -242,22 +276,23 @@ impl History {
             self.next_sequence += 1;
             if let OutboxBody::Ledger(row) = &record.body {
                 self.booked += row.gpu_milli_us();
+                self.booked_charge += charge(row);
             }
         }
     }
 
     fn ledger_matches(&self) {
-        let open: u128 = self
-            .world
-            .state
-            .open_ledger_rows(self.world.now_us)
-            .iter()
-            .map(LedgerRow::gpu_milli_us)
-            .sum();
+        let rows = self.world.state.open_ledger_rows(self.world.now_us);
+        let open: u128 = rows.iter().map(LedgerRow::gpu_milli_us).sum();
         assert_eq!(
             self.booked + open,
             self.integral,
             "the ledger is not the integral of allocation"
+        );
+        assert_eq!(
+            self.booked_charge + rows.iter().map(charge).sum::<u128>(),
+            self.charged,
+            "a moment was not charged at its price"
         );
         let by_run: u128 = self
             .world
@@ -450,6 +485,21 @@ impl History {
                     policy: Box::new(policy),
                 }
             }
+            Step::Price(of_t4, price, later_us) => {
+                let model = if of_t4 { "T4-16G" } else { "A100-80G" }.to_owned();
+                let mut policy = self.world.state.policy().clone();
+                match later_us {
+                    None => drop(policy.gpu_hour_price_micro.insert(model, price.into())),
+                    Some(later_us) => policy.scheduled_prices.push(ScheduledPrice {
+                        from_us: self.world.now_us + u64::from(later_us),
+                        gpu_model: model,
+                        price_per_gpu_hour_micro: price.into(),
+                    }),
+                }
+                Command::SetPolicy {
+                    policy: Box::new(policy),
+                }
+            }
             Step::Acknowledge(back) => Command::AcknowledgeOutbox {
                 through: (self.next_sequence - 1).saturating_sub(u64::from(back % 8)),
             },
@@ -479,6 +529,12 @@ impl History {
             }));
         }
     }
+}
+
+/// What a row costs, exactly: millionths of the currency, times thousandths of a device, times
+/// microseconds, for each hour.
+fn charge(row: &LedgerRow) -> u128 {
+    row.gpu_milli_us() * u128::from(row.price_per_gpu_hour_micro)
 }
 
 /// Every member of every live attempt ends well, or as it was told to.

@@ -4,13 +4,13 @@ use super::error::ApiError;
 use crate::sessions::NodeSeen;
 use coordinator_core::model::{
     Attempt, DeviceGrant, EndKind, LedgerRow, MemberEnd, MemberPhase, Node, NodeCondition, Policy,
-    PoolName, Run, RunOutcome, RunPhase, TagMode, TenantName, Token, WorkloadSpec,
+    PoolName, Run, RunOutcome, RunPhase, ScheduledPrice, TagMode, TenantName, Token, WorkloadSpec,
 };
 use coordinator_core::policy::quotas;
 use coordinator_core::state::{Preemption, State, run_ledger_rows};
 use platform_proto::http::{
     AttemptView, DeviceView, GrantView, MemberView, NodeView, PolicyView, PreemptedView, QuotaView,
-    RunSpec, RunView, TagRule, TokenView,
+    RunSpec, RunView, ScheduledPriceView, TagRule, TokenView,
 };
 use std::collections::BTreeSet;
 
@@ -364,6 +364,15 @@ pub fn policy_view(policy: &Policy) -> PolicyView {
         gpu_memory_caps_mib: policy.gpu_memory_caps_mib.clone(),
         gpu_hour_price_micro: policy.gpu_hour_price_micro.clone(),
         default_gpu_hour_price_micro: policy.default_gpu_hour_price_micro,
+        scheduled_prices: policy
+            .scheduled_prices
+            .iter()
+            .map(|price| ScheduledPriceView {
+                from_us: price.from_us,
+                gpu_model: price.gpu_model.clone(),
+                price_micro: price.price_per_gpu_hour_micro,
+            })
+            .collect(),
         currency: policy.currency.clone(),
         minimum_run_ms: policy.minimum_run_ms,
         reservation_after_ms: policy.reservation_after_ms,
@@ -394,6 +403,15 @@ pub fn policy_from_http(view: PolicyView) -> Result<Policy, ApiError> {
         gpu_memory_caps_mib: view.gpu_memory_caps_mib,
         gpu_hour_price_micro: view.gpu_hour_price_micro,
         default_gpu_hour_price_micro: view.default_gpu_hour_price_micro,
+        scheduled_prices: view
+            .scheduled_prices
+            .into_iter()
+            .map(|price| ScheduledPrice {
+                from_us: price.from_us,
+                gpu_model: price.gpu_model,
+                price_per_gpu_hour_micro: price.price_micro,
+            })
+            .collect(),
         currency: view.currency,
         minimum_run_ms: view.minimum_run_ms,
         reservation_after_ms: view.reservation_after_ms,

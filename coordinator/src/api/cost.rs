@@ -8,7 +8,7 @@ use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use coordinator_core::model::{LedgerRow, OutboxBody, Role};
 use coordinator_tracking::{CostBy, CostTotal};
-use platform_proto::http::{CostReport, CostRow};
+use platform_proto::http::{CostRate, CostReport, CostRow};
 use serde::Deserialize;
 
 const DEFAULT_WINDOW_US: u64 = 7 * 24 * 3_600 * 1_000_000;
@@ -85,6 +85,20 @@ pub async fn cost(
         until_us,
         rows: report.rows().iter().map(row).collect(),
         total: row(&report.total()),
+        rates: report
+            .rates()
+            .map(|(gpu_model, price_micro, total)| {
+                let CostRow {
+                    gpu_us, cost_micro, ..
+                } = row(&total);
+                CostRate {
+                    gpu_model: gpu_model.to_owned(),
+                    price_micro,
+                    gpu_us,
+                    cost_micro,
+                }
+            })
+            .collect(),
         currency,
         simulated: report.simulated(),
     }))

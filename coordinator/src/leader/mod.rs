@@ -1,8 +1,9 @@
-//! What only a leader does: plan, tell agents, expire leases, evict, export.
+//! What only a leader does: plan, tell agents, expire leases, evict, export, let time pass.
 //!
 //! Each is a loop of its own that reads the state, proposes, and holds nothing that another leader
 //! would miss.
 
+mod clock;
 pub mod dispatch;
 mod exporter;
 mod leases;
@@ -42,6 +43,7 @@ pub fn start(
         shutdown.clone(),
         exporter::run(driver.clone(), tracking.clone()),
     ));
+    loops.spawn(until(shutdown.clone(), clock::run(driver.clone())));
     loops
 }
 

@@ -91,6 +91,8 @@ pub struct CostReport {
     through: u64,
     simulated: bool,
     groups: BTreeMap<String, Group>,
+    /// By device model and the price charged.
+    rates: BTreeMap<(String, u64), Group>,
     whole: Group,
 }
 
@@ -104,6 +106,7 @@ impl CostReport {
             through: 0,
             simulated: false,
             groups: BTreeMap::new(),
+            rates: BTreeMap::new(),
             whole: Group::default(),
         }
     }
@@ -122,6 +125,12 @@ impl CostReport {
             .or_default()
             .add(&clipped);
         self.whole.add(&clipped);
+        if let Some(model) = &clipped.device_model {
+            self.rates
+                .entry((model.clone(), clipped.price_per_gpu_hour_micro))
+                .or_default()
+                .add(&clipped);
+        }
     }
 
     pub(crate) fn set_through(&mut self, through: u64) {
@@ -151,6 +160,13 @@ impl CostReport {
                 .then_with(|| one.key.cmp(&other.key))
         });
         rows
+    }
+
+    /// What was charged at each price of each device model, in their order.
+    pub fn rates(&self) -> impl Iterator<Item = (&str, u64, CostTotal)> {
+        self.rates
+            .iter()
+            .map(|((model, price), group)| (model.as_str(), *price, group.total(model)))
     }
 
     /// All groups together; a run in several groups counts once.

@@ -173,6 +173,9 @@ pub struct PolicyView {
     pub gpu_hour_price_micro: BTreeMap<String, u64>,
     /// For GPU models with no line of their own.
     pub default_gpu_hour_price_micro: u64,
+    /// Prices to come, first to come into effect first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scheduled_prices: Vec<ScheduledPriceView>,
     /// Currency code.
     pub currency: String,
     /// How long an attempt is left alone before it may be stopped for another run.
@@ -189,6 +192,18 @@ fn five_minutes_ms() -> u64 {
 
 fn half_a_minute_ms() -> u64 {
     30_000
+}
+
+/// A price that comes into effect.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduledPriceView {
+    /// When, in microseconds since 1970 in UTC.
+    pub from_us: u64,
+    /// GPU model.
+    pub gpu_model: String,
+    /// For each GPU-hour, in millionths of the currency.
+    pub price_micro: u64,
 }
 
 /// What a required tag must hold.
@@ -213,6 +228,9 @@ pub struct CostReport {
     pub rows: Vec<CostRow>,
     /// Sum of the rows.
     pub total: CostRow,
+    /// The same by GPU model and the price it was charged at, as the prices changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<CostRate>,
     /// Currency code.
     pub currency: String,
     /// Some of it was on simulated devices.
@@ -226,6 +244,19 @@ pub struct CostRow {
     pub key: String,
     /// Runs that held something.
     pub runs: u64,
+    /// GPU-microseconds: share times time.
+    pub gpu_us: u64,
+    /// Millionths of the currency.
+    pub cost_micro: u64,
+}
+
+/// What was charged at one price of one GPU model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CostRate {
+    /// GPU model.
+    pub gpu_model: String,
+    /// For each GPU-hour, in millionths of the currency.
+    pub price_micro: u64,
     /// GPU-microseconds: share times time.
     pub gpu_us: u64,
     /// Millionths of the currency.

@@ -3,7 +3,7 @@
 use super::mark;
 use crate::output::Paint;
 use crate::output::amounts::{
-    ago, bytes, duration, gpu_hours, memory, milli, moment, money, money_figure,
+    ago, bytes, duration, gpu_hours, memory, milli, moment, money, money_figure, utc,
 };
 use crate::output::tables::{indented, pairs, plain, table};
 use platform_proto::http::*;
@@ -377,11 +377,21 @@ pub fn policy(policy: &PolicyView) -> String {
         .iter()
         .map(|(model, mib)| format!("{}  {}", plain(model), memory(*mib)))
         .collect();
-    let mut prices: Vec<String> = policy
+    let price =
+        |model: &str, micro| format!("{}  {}", plain(model), money(micro, &policy.currency));
+    let now = policy
         .gpu_hour_price_micro
         .iter()
-        .map(|(model, micro)| format!("{}  {}", plain(model), money(*micro, &policy.currency)))
-        .collect();
+        .map(|(model, micro)| ((model, 0), price(model, *micro)));
+    let to_come = policy.scheduled_prices.iter().map(|later| {
+        let text = price(&later.gpu_model, later.price_micro);
+        (
+            (&later.gpu_model, later.from_us),
+            format!("{text} from {}", utc(later.from_us)),
+        )
+    });
+    let in_order: BTreeMap<_, _> = now.chain(to_come).collect();
+    let mut prices: Vec<String> = in_order.into_values().collect();
     prices.push(format!(
         "any other  {}",
         money(policy.default_gpu_hour_price_micro, &policy.currency)
@@ -450,6 +460,27 @@ pub fn cost(report: &CostReport, paint: Paint) -> String {
     rows.push(line(&report.total, "total"));
     let cost = format!("cost ({})", report.currency);
     let mut text = table(&[&report.by, "runs", "GPU hours", &cost], rows, paint);
+    if !report.rates.is_empty() {
+        let rates = report
+            .rates
+            .iter()
+            .map(|rate| {
+                vec![
+                    plain(&rate.gpu_model),
+                    money_figure(rate.price_micro),
+                    gpu_hours(rate.gpu_us),
+                    money_figure(rate.cost_micro),
+                ]
+            })
+            .collect();
+        text.push_str("\nat these prices\n");
+        text.push_str(&table(
+            &["GPU", "per hour", "GPU hours", &cost],
+            rates,
+            paint,
+        ));
+        text.push('\n');
+    }
     text.push_str(&format!(
         "from {} to {}\n",
         moment(report.since_us),

@@ -4,9 +4,11 @@
 
 mod accounts;
 mod amounts;
+mod calendar;
 mod ids;
 mod nodes;
 mod policies;
+mod prices;
 mod runs;
 mod tenancy;
 mod tenants;
@@ -14,9 +16,11 @@ mod workloads;
 
 pub use accounts::*;
 pub use amounts::*;
+pub use calendar::*;
 pub use ids::*;
 pub use nodes::*;
 pub use policies::*;
+pub use prices::*;
 pub use runs::*;
 pub use tenancy::*;
 pub use tenants::*;

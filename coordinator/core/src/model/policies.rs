@@ -1,7 +1,7 @@
 //! What a platform team sets beside tenants: pools, tokens, and the policy of cost tags, caps, prices and
 //! preemption.
 
-use super::{MemberDemand, PoolName, TenantName, UserName, WorkloadSpec};
+use super::{MemberDemand, PoolName, ScheduledPrice, TenantName, UserName, WorkloadSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -29,6 +29,9 @@ pub struct Policy {
     pub gpu_hour_price_micro: BTreeMap<String, u64>,
     /// For device models without a line.
     pub default_gpu_hour_price_micro: u64,
+    /// Prices to come, by moment and model: each replaces its model's when its moment comes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scheduled_prices: Vec<ScheduledPrice>,
     /// ISO 4217 code.
     pub currency: String,
     /// How long an attempt is left alone before it may be stopped for another run.
@@ -70,6 +73,7 @@ impl Default for Policy {
                 ("V100-16G".to_owned(), 900_000),
             ]),
             default_gpu_hour_price_micro: 1_000_000,
+            scheduled_prices: Vec::new(),
             currency: "USD".to_owned(),
             minimum_run_ms: Self::default_minimum_run_ms(),
             reservation_after_ms: Self::default_reservation_after_ms(),

@@ -1,6 +1,8 @@
 //! Runs, their attempts and members, and how each may end.
 
-use super::{DeviceId, Epoch, MemberKey, NodeName, RunId, TenantName, UserName, WorkloadSpec};
+use super::{
+    DeviceId, Epoch, MemberKey, NodeName, PriceFrom, RunId, TenantName, UserName, WorkloadSpec,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -167,6 +169,9 @@ pub struct DeviceGrant {
     pub simulated: bool,
     /// Price for each GPU-hour when granted, in millionths of the currency.
     pub price_per_gpu_hour_micro: u64,
+    /// Prices that came into effect while it was held, in order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub later_prices: Vec<PriceFrom>,
 }
 
 /// Where a member is.

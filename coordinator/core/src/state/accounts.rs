@@ -131,14 +131,20 @@ pub(super) fn ledger_rows(
     member
         .devices
         .iter()
-        .map(|grant| LedgerRow {
-            device: Some(grant.device.clone()),
-            device_model: Some(grant.model.clone()),
-            simulated: grant.simulated,
-            share_milli: grant.share_milli,
-            memory_mib: grant.memory_mib,
-            price_per_gpu_hour_micro: grant.price_per_gpu_hour_micro,
-            ..blank.clone()
+        .flat_map(|grant| {
+            grant
+                .stretches(attempt.placed_us, end_us)
+                .map(|stretch| LedgerRow {
+                    device: Some(grant.device.clone()),
+                    device_model: Some(grant.model.clone()),
+                    simulated: grant.simulated,
+                    share_milli: grant.share_milli,
+                    memory_mib: grant.memory_mib,
+                    start_us: stretch.start_us,
+                    end_us: stretch.end_us,
+                    price_per_gpu_hour_micro: stretch.price_per_gpu_hour_micro,
+                    ..blank.clone()
+                })
         })
         .collect()
 }
@@ -168,6 +174,7 @@ fn subject(command: &Command, events: &[Event]) -> String {
         Command::SetPolicy { .. } => "policy".to_owned(),
         Command::CreateToken { token, .. } => token.id.clone(),
         Command::RevokeToken { id } => id.clone(),
+        Command::Tick => "clock".to_owned(),
         Command::AcknowledgeOutbox { .. } => "outbox".to_owned(),
     }
 }
@@ -257,6 +264,7 @@ fn detail(command: &Command) -> String {
         | Command::Uncordon { .. }
         | Command::Evict { .. }
         | Command::RevokeToken { .. }
+        | Command::Tick
         | Command::AcknowledgeOutbox { .. } => Ok(()),
     };
     debug_assert!(written.is_ok(), "writing to a string does not fail");

@@ -140,6 +140,8 @@ pub enum Command {
         /// Its id.
         id: String,
     },
+    /// Time has passed: what was due takes effect, and nothing else.
+    Tick,
     /// The tracking store holds every outbox record up to here.
     AcknowledgeOutbox {
         /// Sequence.
@@ -246,6 +248,7 @@ impl Command {
             Self::SetPolicy { .. } => "policy.set",
             Self::CreateToken { .. } => "token.create",
             Self::RevokeToken { .. } => "token.revoke",
+            Self::Tick => "clock.tick",
             Self::AcknowledgeOutbox { .. } => "outbox.acknowledge",
         }
     }

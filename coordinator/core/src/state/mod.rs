@@ -14,6 +14,7 @@ mod locality;
 mod nodes;
 mod placement;
 mod preemption;
+mod prices;
 mod queues;
 mod reports;
 mod runs;
@@ -142,6 +143,7 @@ impl State {
     pub fn apply(&mut self, index: u64, entry: &Entry) -> Vec<Event> {
         self.index = index;
         self.time_us = self.time_us.max(entry.stamp_us);
+        self.bring_prices_into_effect();
         self.forget_old_answers();
         let key = entry
             .idempotency_key
@@ -201,6 +203,8 @@ impl State {
             Command::SetPolicy { policy } => self.set_policy(policy),
             Command::CreateToken { hash, token } => self.create_token(hash, token),
             Command::RevokeToken { id } => self.revoke_token(id),
+            // What is due takes effect with every entry, before its command.
+            Command::Tick => Ok(Vec::new()),
             Command::AcknowledgeOutbox { through } => Ok(self.acknowledge_outbox(*through)),
         }
     }

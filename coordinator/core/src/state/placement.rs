@@ -152,6 +152,7 @@ impl State {
                 memory_mib,
                 simulated: device.simulated,
                 price_per_gpu_hour_micro: self.policy.price_per_gpu_hour_micro(&device.model),
+                later_prices: Vec::new(),
             });
         }
         Ok(Member {

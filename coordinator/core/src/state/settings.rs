@@ -99,10 +99,13 @@ impl State {
             ))
             .allowed("0 s to 30 d"));
         }
+        let scheduled_prices = self.check_scheduled_prices(policy)?;
         self.policy = Policy {
             version: self.policy.version + 1,
+            scheduled_prices,
             ..policy.clone()
         };
+        self.charge_live_grants(self.time_us);
         Ok(vec![Event::SettingsChanged])
     }
 

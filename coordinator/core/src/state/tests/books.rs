@@ -1,7 +1,7 @@
 //! Time, idempotency, the ledger, the audit chain and the outbox.
 
 use crate::fixtures::*;
-use crate::model::{EndKind, HOUR_US, MemberPhase, OutboxBody, WorkloadSpec};
+use crate::model::{EndKind, HOUR_US, MemberPhase, OutboxBody, ScheduledPrice, WorkloadSpec};
 use crate::state::{Command, Entry, Event, IDEMPOTENCY_WINDOW_US, State, run_ledger_rows};
 
 fn keyed(world: &World, key: &str, command: Command) -> Entry {
@@ -155,23 +155,105 @@ fn a_fraction_is_charged_as_one_and_a_run_without_devices_has_its_row() {
 }
 
 #[test]
-fn a_price_that_changes_holds_for_what_is_granted_later() {
-    let mut world = World::with_nodes(&[("node-1", "2xA100-80G")]);
-    let before = world.submit(gpus(1));
-    world.plan_and_place();
-    world.set_policy(|policy| {
-        policy.gpu_hour_price_micro.insert("A100-80G".to_owned(), 7);
+fn a_run_is_charged_at_each_moment_what_the_policy_says_then() {
+    let mut world = World::with_nodes(&[("node-1", "2xA100-80G,T4-16G")]);
+    let other = world.submit(WorkloadSpec {
+        gpu_model: Some("T4-16G".to_owned()),
+        ..gpus(1)
     });
-    let after = world.submit(gpus(1));
     world.plan_and_place();
-    world.end(before, 0, EndKind::Exited { code: 0 });
-    world.end(after, 0, EndKind::Exited { code: 0 });
-    let prices: Vec<u64> = world
+    world.now_us += HOUR_US;
+    let granted_us = world.now_us;
+    let long = world.submit(gpus(2));
+    world.plan_and_place();
+    let price = |world: &mut World, micro: u64| {
+        world.set_policy(|policy| {
+            policy
+                .gpu_hour_price_micro
+                .insert("A100-80G".to_owned(), micro);
+        });
+    };
+    // In the moment of the grant itself nothing has been charged yet: there is nothing to cut.
+    price(&mut world, 3_000_000);
+    world.now_us += HOUR_US;
+    price(&mut world, 4_000_000);
+    price(&mut world, 5_000_000);
+    world.set_policy(|policy| {
+        policy.scheduled_prices.push(ScheduledPrice {
+            from_us: granted_us + 2 * HOUR_US,
+            gpu_model: "A100-80G".to_owned(),
+            price_per_gpu_hour_micro: 1_000_000,
+        });
+    });
+    // The entry that follows comes an hour late, and the price is in effect from its own moment.
+    world.now_us += 2 * HOUR_US;
+    assert!(world.state.is_due(world.now_us));
+    let version = world.state.policy().version;
+    world.accept(Command::Tick);
+    assert!(!world.state.is_due(u64::MAX));
+    assert_eq!(
+        world.state.policy().version,
+        version + 1,
+        "whoever read it before reads it again"
+    );
+    world.end(long, 0, EndKind::Exited { code: 0 });
+    world.end(other, 0, EndKind::Exited { code: 0 });
+    let rows: Vec<_> = world
         .ledger()
         .iter()
-        .map(|row| row.price_per_gpu_hour_micro)
+        .map(|row| (row.start_us, row.end_us, row.cost_micro()))
         .collect();
-    assert_eq!(prices, [2_500_000, 7]);
+    let hour = |n: u64| granted_us + n * HOUR_US;
+    let of_one_device = [
+        (hour(0), hour(1), 3_000_000),
+        (hour(1), hour(2), 5_000_000),
+        (hour(2), hour(3), 1_000_000),
+    ];
+    assert_eq!(rows[..3], of_one_device);
+    assert_eq!(rows[3..6], of_one_device);
+    assert_eq!(rows[6..], [(hour(0) - HOUR_US, hour(3), 1_600_000)]);
+    let mut own = run_ledger_rows(world.run(long), world.now_us);
+    own.extend(run_ledger_rows(world.run(other), world.now_us));
+    assert_eq!(own, world.ledger(), "the run's own page says the same");
+}
+
+#[test]
+fn prices_of_the_past_and_prices_twice_are_refused() {
+    let mut world = World::with_nodes(&[("node-1", "A100-80G")]);
+    world.now_us = 1_798_761_600_000_000;
+    world.submit(gpus(1));
+    let to_come = |from_us, gpu_model: &str| ScheduledPrice {
+        from_us,
+        gpu_model: gpu_model.to_owned(),
+        price_per_gpu_hour_micro: 1,
+    };
+    let later = world.now_us + HOUR_US;
+    for (prices, words) in [
+        (
+            vec![to_come(world.now_us, "T4-16G")],
+            "the price of T4-16G cannot be in effect from 2027-01-01 UTC: that has passed",
+        ),
+        (
+            vec![to_come(later, "T4-16G"), to_come(later, "T4-16G")],
+            "T4-16G has two prices from 2027-01-01 01:00 UTC",
+        ),
+        (vec![to_come(later, "")], "GPU model \"\" is not valid"),
+        (
+            (1..=513).map(|n| to_come(later + n, "T4-16G")).collect(),
+            "513 prices to come are too many",
+        ),
+    ] {
+        let mut policy = world.state.policy().clone();
+        policy.scheduled_prices = prices;
+        let refusal = world.refuse(Command::SetPolicy {
+            policy: Box::new(policy),
+        });
+        assert!(refusal.message.starts_with(words), "{refusal:?}");
+    }
+    world.set_policy(|policy| {
+        policy.scheduled_prices = vec![to_come(later + 1, "T4-16G"), to_come(later, "T4-16G")];
+    });
+    assert_eq!(world.state.policy().scheduled_prices[0].from_us, later);
 }
 
 fn busy() -> World {
