@@ -45,8 +45,6 @@ pub struct AgentConfig {
     pub node: String,
     /// The pool it serves.
     pub pool: String,
-    /// The rack it stands in, when known.
-    pub rack: Option<String>,
     /// Everything the agent keeps lies here.
     pub data_folder: PathBuf,
     /// Where its devices come from.
@@ -84,7 +82,6 @@ impl AgentConfig {
             token: token.into(),
             node: node.into(),
             pool: "default".to_owned(),
-            rack: None,
             data_folder: data_folder.into(),
             devices: DeviceSource::Auto,
             python: PathBuf::from("python3"),

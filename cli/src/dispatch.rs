@@ -360,7 +360,6 @@ fn typed(args: RunArgs) -> prepare::Typed {
             time_limit_ms: args.time_limit,
             retries: args.retries,
             preemptible: args.no_preempt.then_some(false),
-            spread: args.spread.then_some(true),
             image: args.image,
             requirements: args.requirements,
             tags: args.tags.into_iter().collect(),
@@ -383,7 +382,6 @@ fn start_up(printer: &Printer, args: serve::Up) -> Outcome {
         devices: commands::serve::devices(&args.devices)?,
         node: commands::serve::node_name(args.node),
         pool: args.pool,
-        rack: args.rack,
     };
     runtime(true)?.block_on(up::up(printer, started))
 }
@@ -410,7 +408,7 @@ fn start_agent(printer: &Printer, global: &Global, args: serve::Agent) -> Outcom
     let devices = commands::serve::devices(&args.devices)?;
     let node = commands::serve::node_name(args.node);
     runtime(true)?.block_on(agent_alone::run(
-        printer, endpoint, data, node, args.pool, args.rack, devices,
+        printer, endpoint, data, node, args.pool, devices,
     ))
 }
 

@@ -183,16 +183,12 @@ pub mod values {
             } else {
                 Vec::new()
             },
-            nvlink_island: Some(0),
-            pcie_switch: Some(index),
-            numa_node: Some(0),
             utilization_percent: None,
             memory_used_mib: None,
         };
         NodeView {
             name: "node-7".to_owned(),
             pool: "default".to_owned(),
-            rack: Some("r12".to_owned()),
             state: "draining".to_owned(),
             reason: Some("new driver".to_owned()),
             devices: vec![device(0), device(1)],
@@ -304,6 +300,80 @@ pub mod values {
             waits_because: Some("all 8 GPUs of the pool are taken".to_owned()),
             warnings: vec!["tag `project` is not in the list".to_owned()],
             simulated: true,
+            reasons: vec!["1 of 1 nodes: GPUs exhausted".to_owned()],
+            outlook: None,
+        }
+    }
+
+    pub fn outlook() -> OutlookView {
+        OutlookView {
+            position: Some(PositionView {
+                ahead: 1,
+                waiting: 4,
+                turn: 2,
+                turns: 3,
+            }),
+            holders: vec![
+                HolderView {
+                    run: "run-9".to_owned(),
+                    tenant: "vision".to_owned(),
+                    held_milli: 1_000,
+                    stopping: true,
+                    until_us: None,
+                    limit_us: None,
+                },
+                HolderView {
+                    run: "run-12".to_owned(),
+                    tenant: "vision".to_owned(),
+                    held_milli: 4_000,
+                    stopping: false,
+                    until_us: Some(NOW_US + 5_400_000_000),
+                    limit_us: None,
+                },
+                HolderView {
+                    run: "run-14".to_owned(),
+                    tenant: "nlp".to_owned(),
+                    held_milli: 500,
+                    stopping: false,
+                    until_us: None,
+                    limit_us: Some(7_200_000_000),
+                },
+                HolderView {
+                    run: "run-13".to_owned(),
+                    tenant: "ads".to_owned(),
+                    held_milli: 2_000,
+                    stopping: false,
+                    until_us: None,
+                    limit_us: None,
+                },
+            ],
+            more_holders: 7,
+            gives_way: Some(GivesWayView {
+                runs: vec!["run-13".to_owned()],
+                at_us: NOW_US + 20_000_000,
+            }),
+            start: Some(StartView {
+                earliest_us: NOW_US + 1_200_000_000,
+                latest_us: NOW_US + 5_400_000_000,
+            }),
+            starts_now: false,
+            changes: vec![
+                ChangeView {
+                    flags: "--gpu-model T4-16G".to_owned(),
+                    words: "instead of A100-80G".to_owned(),
+                    gives_way: Vec::new(),
+                },
+                ChangeView {
+                    flags: "--gpus 3".to_owned(),
+                    words: "1 GPU less".to_owned(),
+                    gives_way: Vec::new(),
+                },
+                ChangeView {
+                    flags: "--priority 1".to_owned(),
+                    words: "ahead of other runs of its tenant".to_owned(),
+                    gives_way: vec!["run-14".to_owned()],
+                },
+            ],
         }
     }
 }
@@ -419,9 +489,21 @@ fn tables_of_runs() {
         summary: "no node has 2 free A100-80G".to_owned(),
         reasons: vec!["3 of 4 nodes: model mismatch".to_owned()],
         queue_ahead: 2,
-        hint: Some("platform run --gpu-model T4".to_owned()),
+        outlook: Some(outlook()),
+        hint: Some("see who holds them: platform runs list --state running".to_owned()),
     };
-    insta::assert_snapshot!("runs_explain", views::explanation(&explanation, PLAIN));
+    insta::assert_snapshot!(
+        "runs_explain",
+        settled(views::explanation(&explanation, NOW_US, PLAIN))
+    );
+    let unknown = Explanation {
+        outlook: Some(OutlookView::default()),
+        ..explanation
+    };
+    insta::assert_snapshot!(
+        "runs_explain_unknown",
+        views::explanation(&unknown, NOW_US, PLAIN)
+    );
 }
 
 #[test]
@@ -554,6 +636,14 @@ fn the_plan_before_and_the_summary_after() {
         stored: false,
     };
     insta::assert_snapshot!("plan_waiting", plan::plan(&planned(), Some(&upload), PLAIN));
+    let looked_ahead = SubmitResponse {
+        outlook: Some(outlook()),
+        ..planned()
+    };
+    insta::assert_snapshot!(
+        "plan_dry_run",
+        settled(plan::dry_run(&looked_ahead, Some(&upload), NOW_US, PLAIN))
+    );
     let now = SubmitResponse {
         starts_now: true,
         waits_because: None,

@@ -39,11 +39,13 @@
 
 mod nodes;
 pub mod number;
+mod outlook;
 mod runs;
 mod settings;
 mod tracking;
 
 pub use nodes::*;
+pub use outlook::*;
 pub use runs::*;
 pub use settings::*;
 pub use tracking::*;

@@ -4,8 +4,8 @@
 
 use anyhow::Context as _;
 use coordinator_core::model::{
-    DeviceDescription, DeviceId, DeviceWiring, EndKind, MemberEnd, MemberKey, MemberPhase,
-    NodeDescription, NodeName, PoolName, RunPhase, TenantName, UserName, WorkloadSpec,
+    DeviceDescription, DeviceId, EndKind, MemberEnd, MemberKey, MemberPhase, NodeDescription,
+    NodeName, PoolName, RunPhase, TenantName, UserName, WorkloadSpec,
 };
 use coordinator_core::scheduler::{Plan, plan};
 use coordinator_core::state::{Command, Entry, Event, MemberReport, QuotaChange, State};
@@ -161,7 +161,6 @@ impl Cluster {
             retries: 0,
             tenant: Some(tenant.clone()),
             preemptible: true,
-            spread: false,
         };
         self.apply(Command::Submit {
             spec: Box::new(spec),
@@ -240,7 +239,6 @@ fn description(number: usize) -> anyhow::Result<NodeDescription> {
                 model: "A100-80G".to_owned(),
                 memory_mib: 81_920,
                 simulated: true,
-                wiring: DeviceWiring::default(),
             })
             .collect(),
         name: NodeName::new(&name)?,
@@ -250,6 +248,5 @@ fn description(number: usize) -> anyhow::Result<NodeDescription> {
         memory_mib: 1 << 20,
         runtimes: BTreeSet::from(["process".to_owned()]),
         agent_version: "0.1.0".to_owned(),
-        rack: None,
     })
 }

@@ -39,7 +39,7 @@ pub enum Runs {
     Logs(RunsLogs),
     /// Stop runs; more than one wants --yes or a confirmation
     Cancel(RunsCancel),
-    /// Why a run waits, in one sentence, and what to do
+    /// Why a run waits, for whom and until when, and what would start it now
     Explain {
         /// Run: run-17, or 17
         #[arg(value_name = "RUN", value_parser = parse::run_id)]

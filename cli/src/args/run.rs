@@ -63,9 +63,6 @@ pub struct RunArgs {
     /// Never stop it for another run; then it borrows no idle quota either
     #[arg(long, help_heading = PLACE)]
     pub no_preempt: bool,
-    /// Put the nodes of a gang into as many racks as there are, instead of into as few
-    #[arg(long, help_heading = PLACE)]
-    pub spread: bool,
     /// Tenant to charge [default: yours]
     #[arg(long, value_name = "TENANT", help_heading = PLACE)]
     pub tenant: Option<String>,

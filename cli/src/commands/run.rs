@@ -8,7 +8,7 @@ pub mod prepare;
 use super::Outcome;
 use crate::client::{Client, Payload};
 use crate::failure::{Failure, exit};
-use crate::output::{Printer, plan as plan_output};
+use crate::output::{Printer, amounts, plan as plan_output};
 use crate::pack::{self, Listing, Package};
 use attach::Follow;
 use http::Method;
@@ -40,10 +40,10 @@ pub async fn run(client: &Client, printer: &Printer, prepared: Prepared, how: Ho
         packed_bytes: package.packed_bytes,
         stored,
     };
-    let plan = plan(client, &spec, stored).await?;
+    let plan = plan(client, &spec, stored, how == How::DryRun).await?;
     if how == How::DryRun {
         printer.result(&plan, |paint| {
-            plan_output::plan(&plan, Some(&upload), paint)
+            plan_output::dry_run(&plan, Some(&upload), amounts::now_us(), paint)
         })?;
         printer.note("nothing was submitted");
         return Ok(exit::DONE);
@@ -55,6 +55,7 @@ pub async fn run(client: &Client, printer: &Printer, prepared: Prepared, how: Ho
     let request = SubmitRequest {
         spec,
         dry_run: false,
+        outlook: false,
     };
     let submitted: SubmitResponse = client.change(Method::POST, "/v1/runs", &request).await?;
     let run = submitted.run.clone().ok_or_else(|| {
@@ -90,7 +91,12 @@ async fn pack_off_thread(listing: Listing) -> Result<(Listing, Package), Failure
         .map_err(|error| Failure::error(format!("packing stopped: {error}")))?
 }
 
-async fn plan(client: &Client, spec: &RunSpec, stored: bool) -> Result<SubmitResponse, Failure> {
+async fn plan(
+    client: &Client,
+    spec: &RunSpec,
+    stored: bool,
+    outlook: bool,
+) -> Result<SubmitResponse, Failure> {
     // A package that is not stored yet cannot be named to the server, and is not worth sending before
     // the plan is known to stand.
     let mut asked = spec.clone();
@@ -101,6 +107,7 @@ async fn plan(client: &Client, spec: &RunSpec, stored: bool) -> Result<SubmitRes
     let request = SubmitRequest {
         spec: asked,
         dry_run: true,
+        outlook,
     };
     let mut plan: SubmitResponse = client.change(Method::POST, "/v1/runs", &request).await?;
     plan.spec.source_sha256 = spec.source_sha256.clone();

@@ -110,7 +110,7 @@ pub async fn show(client: &Client, printer: &Printer, run: &str) -> Outcome {
 pub async fn explain(client: &Client, printer: &Printer, run: &str) -> Outcome {
     let explanation: Explanation = client.get(&format!("/v1/runs/{run}/explain")).await?;
     printer.result(&explanation, |paint| {
-        views::explanation(&explanation, paint)
+        views::explanation(&explanation, amounts::now_us(), paint)
     })?;
     Ok(exit::DONE)
 }

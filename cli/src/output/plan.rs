@@ -4,7 +4,7 @@
 use super::Paint;
 use super::amounts::{duration, gpu_hours, memory, metric, milli, money};
 use super::tables::{indented, pairs, plain};
-use super::views::{command_line, grant, is_own_metric};
+use super::views::{command_line, grant, is_own_metric, outlook};
 use platform_proto::http::{CostReport, RunSpec, RunView, SubmitResponse, TrackedRun};
 
 /// Preparing is charged too: from here on the summary says how long it took.
@@ -161,14 +161,6 @@ pub fn plan(plan: &SubmitResponse, upload: Option<&Upload>, paint: Paint) -> Str
             },
         ),
         (
-            "racks",
-            if spec.spread && spec.nodes > 1 {
-                "as many as there are".to_owned()
-            } else {
-                String::new()
-            },
-        ),
-        (
             "time limit",
             spec.time_limit_ms
                 .map(|ms| duration(ms * 1000) + default("time_limit_ms"))
@@ -198,6 +190,27 @@ pub fn plan(plan: &SubmitResponse, upload: Option<&Upload>, paint: Paint) -> Str
             paint.yellow("warning:"),
             plain(warning)
         ));
+    }
+    text
+}
+
+/// The plan of a dry run: with what the run would have before it.
+pub fn dry_run(
+    plan: &SubmitResponse,
+    upload: Option<&Upload>,
+    now_us: u64,
+    paint: Paint,
+) -> String {
+    let mut text = self::plan(plan, upload, paint);
+    if let Some(seen) = &plan.outlook {
+        let counts: String = plan
+            .reasons
+            .iter()
+            .map(|reason| format!("{}\n", plain(reason)))
+            .collect();
+        text.push_str(&paint.bold("until it starts"));
+        text.push('\n');
+        text.push_str(&indented(&(counts + &outlook(seen, now_us))));
     }
     text
 }

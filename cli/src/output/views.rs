@@ -1,8 +1,10 @@
 //! Each HTTP type as text for people. Pure: the same value and clock give the same text, so that
 //! whole outputs are held by snapshots.
 
+mod outlook;
 mod platform;
 
+pub use outlook::*;
 pub use platform::*;
 
 use super::Paint;
@@ -353,7 +355,7 @@ pub fn artifacts(files: &[ArtifactView], paint: Paint) -> String {
 }
 
 /// `platform runs explain`.
-pub fn explanation(explanation: &Explanation, paint: Paint) -> String {
+pub fn explanation(explanation: &Explanation, now_us: u64, paint: Paint) -> String {
     let mut text = format!(
         "{} {}: {}\n",
         explanation.run,
@@ -363,7 +365,9 @@ pub fn explanation(explanation: &Explanation, paint: Paint) -> String {
     for reason in &explanation.reasons {
         text.push_str(&format!("  {}\n", plain(reason)));
     }
-    if explanation.queue_ahead > 0 {
+    if let Some(seen) = &explanation.outlook {
+        text.push_str(&indented(&outlook(seen, now_us)));
+    } else if explanation.queue_ahead > 0 {
         text.push_str(&format!(
             "  {} ahead of it in its pool\n",
             explanation.queue_ahead

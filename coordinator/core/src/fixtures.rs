@@ -51,7 +51,6 @@ pub fn spec() -> WorkloadSpec {
         retries: 0,
         tenant: None,
         preemptible: true,
-        spread: false,
     }
 }
 
@@ -105,7 +104,6 @@ pub fn describe(name: &str, pool: &str, devices: &str) -> NodeDescription {
                 model: model.to_owned(),
                 memory_mib: memory_gib * 1024,
                 simulated: true,
-                wiring: DeviceWiring::default(),
             });
         }
     }
@@ -118,7 +116,6 @@ pub fn describe(name: &str, pool: &str, devices: &str) -> NodeDescription {
         memory_mib: 512 * 1024,
         runtimes: BTreeSet::from(["process".to_owned()]),
         agent_version: "0.1.0".to_owned(),
-        rack: None,
     }
 }
 

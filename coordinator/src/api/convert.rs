@@ -42,7 +42,6 @@ pub fn spec_from_http(spec: RunSpec) -> Result<WorkloadSpec, ApiError> {
             .map(|tenant| TenantName::new(&tenant))
             .transpose()?,
         preemptible: spec.preemptible.unwrap_or(true),
-        spread: spec.spread,
     })
 }
 
@@ -71,7 +70,6 @@ pub fn spec_to_http(spec: &WorkloadSpec) -> RunSpec {
         retries: spec.retries,
         tenant: spec.tenant.as_ref().map(ToString::to_string),
         preemptible: Some(spec.preemptible),
-        spread: spec.spread,
     }
 }
 
@@ -261,7 +259,6 @@ pub fn node_view(node: &Node, seen: Option<&NodeSeen>) -> NodeView {
     NodeView {
         name: description.name.to_string(),
         pool: description.pool.to_string(),
-        rack: description.rack.clone(),
         state: state.to_owned(),
         reason,
         devices: description
@@ -278,9 +275,6 @@ pub fn node_view(node: &Node, seen: Option<&NodeSeen>) -> NodeView {
                     memory_allocated_mib: grants.memory_mib,
                     share_allocated_milli: grants.share_milli,
                     simulated: device.simulated,
-                    nvlink_island: device.wiring.nvlink_island,
-                    pcie_switch: device.wiring.pcie_switch,
-                    numa_node: device.wiring.numa_node,
                     runs: runs(&mut grants.holders.keys()),
                     utilization_percent: sample.and_then(|sample| sample.utilization_percent),
                     memory_used_mib: sample.and_then(|sample| sample.memory_used_mib),

@@ -2,11 +2,11 @@
 
 use super::auth::Identity;
 use super::error::ApiError;
-use super::{App, convert, idempotency_key};
+use super::{App, convert, convert_outlook, idempotency_key, outlook};
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
-use coordinator_core::model::{Role, Run, RunId};
+use coordinator_core::model::{Role, Run, RunId, RunPhase};
 use coordinator_core::policy::{self, Refusal, RefusalKind};
 use coordinator_core::scheduler::{self, Tier};
 use coordinator_core::state::{Command, Event, State as Replicated};
@@ -69,7 +69,8 @@ pub async fn submit(
         .clone()
         .unwrap_or_else(|| identity.tenant.clone());
     if request.dry_run {
-        return app.driver.read(|state| {
+        let asked = request.outlook.then(|| spec.clone());
+        let mut plan = app.driver.read(|state| {
             let admitted = policy::resolve(state.surroundings(&tenant)?, spec)?;
             let waiting = scheduler::explain_spec(state, &admitted.spec, &tenant);
             let ahead = admitted.spec.pool.as_ref().map_or(0, |pool| {
@@ -83,7 +84,7 @@ pub async fn submit(
             });
             let starts_now = waiting.tier == Tier::NextPlan && ahead == 0;
             let price = convert::price_per_hour(state, &admitted.spec);
-            Ok(Json(SubmitResponse {
+            Ok::<_, ApiError>(SubmitResponse {
                 run: None,
                 spec: convert::spec_to_http(&admitted.spec),
                 defaulted: admitted.defaulted,
@@ -95,8 +96,15 @@ pub async fn submit(
                 waits_because: (!starts_now).then_some(waiting.summary),
                 warnings: admitted.warnings,
                 simulated: is_simulated(state, &admitted.spec),
-            }))
-        });
+                reasons: waiting.reasons,
+                outlook: None,
+            })
+        })?;
+        if let Some(spec) = asked.filter(|_| !plan.starts_now) {
+            let user = identity.user.clone();
+            plan.outlook = outlook::of_spec(&app, spec, tenant, user).await?;
+        }
+        return Ok(Json(plan));
     }
     let command = Command::Submit {
         spec: Box::new(spec),
@@ -137,6 +145,8 @@ pub async fn submit(
             waits_because: None,
             warnings,
             simulated: is_simulated(state, &run.spec),
+            reasons: Vec::new(),
+            outlook: None,
         }))
     })
 }
@@ -241,9 +251,20 @@ pub async fn explain(
     Path(run): Path<String>,
 ) -> Result<Json<Explanation>, ApiError> {
     let id = run_id(&run)?;
+    let waits = app
+        .driver
+        .read(|state| visible(state, &identity, id).map(|run| run.phase == RunPhase::Queued))?;
+    let outlook = if waits {
+        outlook::of_run(&app, id).await?
+    } else {
+        None
+    };
     app.driver.read(|state| {
         let run = visible(state, &identity, id)?;
-        let waiting = scheduler::explain(state, run);
+        let mut waiting = scheduler::explain(state, run);
+        if let Some(outlook) = &outlook {
+            waiting = waiting.beside(outlook);
+        }
         let view = convert::run_view(state, run, crate::now_us());
         Ok(Json(Explanation {
             run: view.id,
@@ -255,6 +276,7 @@ pub async fn explain(
             },
             reasons: waiting.reasons,
             queue_ahead: state.queues().ahead(run).unwrap_or(0),
+            outlook: outlook.map(convert_outlook::outlook_view),
             hint: waiting.hint,
         }))
     })

@@ -1,5 +1,6 @@
 //! Runs: what is submitted, listed, watched, explained.
 
+use super::outlook::OutlookView;
 use super::tracking::{MetricLatest, Progress};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -73,9 +74,6 @@ pub struct RunSpec {
     /// never borrows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preemptible: Option<bool>,
-    /// Whether the members of its gang go to as many racks as there are, instead of to as few.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub spread: bool,
 }
 
 fn one() -> u32 {
@@ -91,6 +89,9 @@ pub struct SubmitRequest {
     /// Resolve and check everything, change nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// With `dry_run`: say what it would have before it too, which takes a few plans.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outlook: bool,
 }
 
 /// The plan that a submit has, or would have.
@@ -122,6 +123,12 @@ pub struct SubmitResponse {
     pub warnings: Vec<String>,
     /// Whether the devices it may get are simulated.
     pub simulated: bool,
+    /// Counts of nodes by what they lack, when it waits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// What it would have before it, when it was asked for and it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlook: Option<OutlookView>,
 }
 
 /// One run.
@@ -259,8 +266,11 @@ pub struct Explanation {
     pub summary: String,
     /// Counts of nodes by reason: "3 of 4 nodes: model mismatch".
     pub reasons: Vec<String>,
-    /// Runs ahead in its pool's queue.
+    /// Runs of its tenant ahead in its pool's queue.
     pub queue_ahead: u64,
+    /// What it has before it, while it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlook: Option<OutlookView>,
     /// What to do next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,

@@ -117,7 +117,6 @@ pub fn spec(
         retries: project.retries.unwrap_or(0),
         tenant: typed.tenant.clone(),
         preemptible: project.preemptible,
-        spread: project.spread.unwrap_or(false),
     })
 }
 
@@ -148,7 +147,6 @@ fn over(flags: Project, file: Project) -> Project {
         time_limit_ms: flags.time_limit_ms.or(file.time_limit_ms),
         retries: flags.retries.or(file.retries),
         preemptible: flags.preemptible.or(file.preemptible),
-        spread: flags.spread.or(file.spread),
         image: flags.image.or(file.image),
         requirements: flags.requirements.or(file.requirements),
         tags: join(file.tags, flags.tags),

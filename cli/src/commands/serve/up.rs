@@ -38,8 +38,6 @@ pub struct Up {
     pub node: String,
     /// Pool.
     pub pool: String,
-    /// Rack.
-    pub rack: Option<String>,
 }
 
 /// Starts everything and stays until asked to stop.
@@ -70,7 +68,6 @@ pub async fn up(printer: &Printer, up: Up) -> Outcome {
     )
     .map_err(|error| Failure::error(format!("cannot find this program's own file: {error}")))?;
     config.pool = up.pool.clone();
-    config.rack = up.rack;
     config.devices = up.devices;
     let mut agent = tokio::spawn(agent::run(config, shutdown.clone()));
     let client_file = ClientFile {

@@ -53,9 +53,6 @@ pub struct WorkloadSpec {
     /// Whether it may be stopped and queued again for another run. One that may not never borrows.
     #[serde(default = "WorkloadSpec::default_preemptible")]
     pub preemptible: bool,
-    /// Whether the members of its gang go to as many racks as there are, instead of to as few.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub spread: bool,
 }
 
 /// What one member needs of one node, read off a resolved spec.

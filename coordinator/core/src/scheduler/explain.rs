@@ -1,5 +1,6 @@
 //! Why a run waits: its tier, the counts of nodes by what they lack, and what would help.
 
+use super::Outlook;
 use crate::model::{PoolName, Run, RunPhase, TenantName, WorkloadSpec};
 use crate::policy::quotas::{self, Standing};
 use crate::policy::{Shortfall, fits_now, gpus};
@@ -54,6 +55,18 @@ pub struct Waiting {
     pub reasons: Vec<String>,
     /// What to do next.
     pub hint: Option<String>,
+}
+
+impl Waiting {
+    /// The same, knowing what plans would do: room that others will take is no room.
+    pub fn beside(mut self, outlook: &Outlook) -> Self {
+        if self.tier == Tier::NextPlan && !outlook.starts_now {
+            self.tier = Tier::WaitingForCapacity;
+            self.summary = "room is free, and runs ahead of it take it or have it kept".to_owned();
+            self.hint = Some("see its position, or ask for less: below".to_owned());
+        }
+        self
+    }
 }
 
 /// Why this run waits.

@@ -12,20 +12,26 @@
 //! What a [`Planner`] keeps between plans it only keeps so as not to derive it again.
 
 mod claims;
+mod estimate;
 mod explain;
 mod fairness;
 mod forecast;
 mod kept;
+mod outlook;
 mod pass;
 pub mod place;
 mod planner;
 pub mod queue;
 mod reserve;
+mod trial;
 
+pub use estimate::{Durations, Estimate, estimate};
 pub use explain::{Tier, Waiting, explain, explain_spec};
 pub use forecast::preempted_by;
+pub use outlook::{Change, GivesWay, Holder, Outlook, Position, Until, outlook};
 pub use planner::Planner;
 pub use reserve::Reservation;
+pub use trial::Trial;
 
 use crate::state::{Placement, Preemption, State};
 

@@ -8,10 +8,10 @@
 //! can hide another tenant's run that fits.
 
 use super::fairness::{Phase, PlannedUse, Turn};
-use super::place::{Gang, Inventory};
+use super::place::Inventory;
 use super::reserve::{self, MOST_RESERVATIONS, Reservation, Surroundings};
 use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan};
-use crate::model::{Member, MemberDemand, MemberPhase, NodeName, PoolName, Run, RunId, TenantName};
+use crate::model::{Member, MemberDemand, MemberPhase, PoolName, Run, RunId, TenantName};
 use crate::policy::quotas::{self, Standing};
 use crate::state::{Lines, MemberPlacement, Placement, QueuePlace, State};
 use std::collections::{BTreeMap, BTreeSet, btree_set};
@@ -130,7 +130,7 @@ impl<'a> Pass<'a> {
             self.room.release(member);
         }
         let demand = self.state.policy().demand(&run.spec);
-        let later = self.room.choose(&demand, gang(run, &[]));
+        let later = self.room.choose(&demand, run.spec.nodes as usize);
         // They have not left yet.
         for member in members() {
             self.room.hold_again(member);
@@ -252,8 +252,7 @@ impl<'a> Pass<'a> {
         for kept in &open {
             self.close(*kept, false);
         }
-        let near = self.state.nodes_near(run);
-        let taken = self.room.take(&demand, gang(run, &near));
+        let taken = self.room.take(&demand, members as usize);
         for kept in &open {
             self.close(*kept, true);
         }
@@ -310,15 +309,6 @@ impl<'a> Pass<'a> {
         } else {
             self.room.give_back(&demand, &reservation.members);
         }
-    }
-}
-
-/// Where the members of a run would rather be.
-fn gang<'a>(run: &Run, near: &'a [NodeName]) -> Gang<'a> {
-    Gang {
-        members: run.spec.nodes as usize,
-        spread: run.spec.spread,
-        near,
     }
 }
 

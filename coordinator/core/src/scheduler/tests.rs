@@ -1,9 +1,10 @@
 //! Who gets which devices next, what a pass costs, and how a wait is explained.
 
+mod estimate;
 mod needed;
+mod outlook;
 mod reclaim;
 mod reserve;
-mod topology;
 
 use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan, Planner, Tier, explain, plan};
 use crate::fixtures::*;

@@ -10,7 +10,6 @@ mod command;
 mod event;
 mod index;
 mod invariants;
-mod locality;
 mod nodes;
 mod placement;
 mod preemption;
@@ -19,6 +18,7 @@ mod queues;
 mod reports;
 mod runs;
 mod settings;
+mod supposed;
 mod tenants;
 
 pub use accounts::run_ledger_rows;
@@ -69,8 +69,6 @@ pub struct State {
     #[serde(skip)]
     claimants: BTreeSet<RunId>,
     #[serde(skip)]
-    placed_last: locality::PlacedLast,
-    #[serde(skip)]
     used_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
     #[serde(skip)]
     stopping_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
@@ -106,7 +104,6 @@ impl Default for State {
             active: BTreeSet::new(),
             stopping: BTreeSet::new(),
             claimants: BTreeSet::new(),
-            placed_last: locality::PlacedLast::new(),
             used_milli: BTreeMap::new(),
             stopping_milli: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -301,7 +298,6 @@ impl State {
             active: self.active.clone(),
             stopping: self.stopping.clone(),
             claimants: self.claimants.clone(),
-            placed_last: self.placed_last.clone(),
             used_milli: self.used_milli.clone(),
             stopping_milli: self.stopping_milli.clone(),
             tokens: BTreeMap::new(),

@@ -96,7 +96,6 @@ impl State {
         self.queues.remove(run);
         self.active.insert(placement.run);
         self.claimants.remove(&placement.run);
-        self.note_placed(placement.run);
         Ok(())
     }
 

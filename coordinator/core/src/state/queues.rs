@@ -126,6 +126,15 @@ impl Queues {
             .sum()
     }
 
+    /// The first of a tenant's waiting runs in a pool.
+    pub fn first_of(&self, pool: &PoolName, tenant: &TenantName) -> Option<RunId> {
+        self.lines(pool, tenant)?
+            .values()
+            .filter_map(|line| line.first())
+            .min()
+            .map(|place| place.run())
+    }
+
     /// A tenant's waiting runs in a pool, first to be looked at first.
     pub fn of_tenant(&self, pool: &PoolName, tenant: &TenantName) -> Vec<RunId> {
         let mut places: Vec<QueuePlace> = self
