@@ -2,6 +2,7 @@
 //! say. Commands take plain values, never these types.
 
 pub mod admin;
+pub mod budgets;
 pub mod look;
 pub mod run;
 pub mod serve;
@@ -125,6 +126,9 @@ pub enum Command {
     /// How many GPUs each tenant is guaranteed in each pool
     #[command(subcommand)]
     Quotas(admin::Quotas),
+    /// What tenants and projects may spend, and when that stops new runs
+    #[command(subcommand)]
+    Budgets(budgets::Budgets),
     /// Required cost tags, GPU-memory caps and prices
     #[command(subcommand)]
     Policy(admin::Policy),

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod artifacts;
+pub mod budgets;
 pub mod completion;
 pub mod cost;
 pub mod models;

@@ -1,5 +1,6 @@
 //! From the command line's types to plain values, one arm for each verb.
 
+use crate::args::budgets::Budgets;
 use crate::args::{Command, Global, admin, look, run::RunArgs, serve, simulate};
 use crate::client::Client;
 use crate::commands::policy::Changes;
@@ -9,8 +10,8 @@ use crate::commands::serve::{Logging, agent_alone, coordinator_alone, up};
 use crate::commands::simulate::placement;
 use crate::commands::simulate::queue::Files;
 use crate::commands::{
-    self, Outcome, access, artifacts, completion, cost, models, nodes, policy, pools, quotas, runs,
-    sync, tenants,
+    self, Outcome, access, artifacts, budgets, completion, cost, models, nodes, policy, pools,
+    quotas, runs, sync, tenants,
 };
 use crate::config;
 use crate::failure::{Failure, exit};
@@ -198,6 +199,7 @@ async fn ask(client: &Client, printer: &Printer, command: Command) -> Outcome {
             )
             .await
         }
+        Command::Budgets(verb) => ask_budgets(client, printer, verb).await,
         Command::Policy(admin::Policy::Show) => policy::show(client, printer).await,
         Command::Policy(admin::Policy::Set(args)) => {
             let (version, dry_run) = (args.version, args.dry_run);
@@ -322,6 +324,25 @@ async fn ask_nodes(client: &Client, printer: &Printer, verb: admin::Nodes) -> Ou
             };
             nodes::drain(client, printer, &change.node, request, yes).await
         }
+    }
+}
+
+async fn ask_budgets(client: &Client, printer: &Printer, verb: Budgets) -> Outcome {
+    match verb {
+        Budgets::List => budgets::list(client, printer).await,
+        Budgets::Show { name } => budgets::show(client, printer, &name).await,
+        Budgets::Set(args) => {
+            let changes = budgets::Changes {
+                tenant: args.tenant,
+                tag: args.tag,
+                amount_micro: args.amount,
+                period: args.period,
+                warn_at_percent: args.warn_at,
+                stop: (args.stop || args.no_stop).then_some(args.stop),
+            };
+            budgets::set(client, printer, &args.name, changes, args.dry_run).await
+        }
+        Budgets::Remove { name, dry_run } => budgets::remove(client, printer, &name, dry_run).await,
     }
 }
 

@@ -255,6 +255,48 @@ pub mod values {
         }
     }
 
+    pub fn budget() -> BudgetView {
+        BudgetView {
+            name: "nlp-month".to_owned(),
+            tenant: Some("nlp".to_owned()),
+            tag: None,
+            amount_micro: 5_000_000_000,
+            currency: "EUR".to_owned(),
+            period: "month".to_owned(),
+            warn_at_percent: 80,
+            stop: true,
+            state: "warned".to_owned(),
+            // November 2026.
+            period_start_us: 1_793_491_200_000_000,
+            period_end_us: Some(1_796_083_200_000_000),
+            spent_micro: 4_200_000_000,
+            rate_micro_per_hour: 20_000_000,
+            projected_micro: Some(7_840_000_000),
+            reached_us: Some(1_795_600_800_000_000),
+            holds_back: Vec::new(),
+        }
+    }
+
+    pub fn tag_budget() -> BudgetView {
+        BudgetView {
+            name: "atlas".to_owned(),
+            tenant: None,
+            tag: Some(BudgetTag {
+                key: "project".to_owned(),
+                value: "atlas".to_owned(),
+            }),
+            period: "once".to_owned(),
+            stop: false,
+            state: "spent".to_owned(),
+            period_end_us: None,
+            spent_micro: 5_100_000_000,
+            projected_micro: None,
+            reached_us: None,
+            holds_back: vec!["run-7".to_owned(), "run-9".to_owned()],
+            ..budget()
+        }
+    }
+
     pub fn cost() -> CostReport {
         let row = |key: &str, cost_micro| CostRow {
             key: key.to_owned(),
@@ -298,6 +340,7 @@ pub mod values {
             queue_ahead: 2,
             starts_now: false,
             waits_because: Some("all 8 GPUs of the pool are taken".to_owned()),
+            budgets: vec![budget()],
             warnings: vec!["tag `project` is not in the list".to_owned()],
             simulated: true,
             reasons: vec!["1 of 1 nodes: GPUs exhausted".to_owned()],
@@ -567,6 +610,10 @@ fn tables_of_the_platform() {
         "quotas_list",
         views::quotas(&[quota(), without_line], PLAIN)
     );
+    insta::assert_snapshot!("budgets", views::budgets(&[budget(), tag_budget()], PLAIN));
+    insta::assert_snapshot!("budgets_none", views::budgets(&[], PLAIN));
+    insta::assert_snapshot!("budget_show", views::budget(&budget()));
+    insta::assert_snapshot!("budget_set_dry_run", views::budget(&tag_budget()));
     insta::assert_snapshot!("quotas_set_dry_run", views::preempts(&[preempted()]));
     insta::assert_snapshot!("policy_show", views::policy(&policy()));
     insta::assert_snapshot!("cost_table", settled(views::cost(&cost(), PLAIN)));

@@ -26,6 +26,8 @@
 //! | GET /v1/quotas, PUT /v1/quotas | [`QuotaRequest`] | [`QuotaList`], [`QuotaView`] |
 //! | GET /v1/pools, PUT /v1/pools/{pool} | [`PoolRequest`] | [`PoolList`], [`PoolView`] |
 //! | GET, PUT /v1/policy | [`PolicyView`] | [`PolicyView`] |
+//! | GET /v1/budgets | | [`BudgetList`] |
+//! | PUT, DELETE /v1/budgets/{name} | [`BudgetRequest`] | [`BudgetView`] |
 //! | GET /v1/cost?by=&since_us=&until_us= | | [`CostReport`] |
 //! | GET, POST /v1/tokens | [`TokenRequest`] | [`TokenList`], [`TokenCreated`] |
 //! | DELETE /v1/tokens/{id} | | [`TokenView`] |
@@ -37,6 +39,7 @@
 //! | GET /v1/models | | [`ModelList`] |
 //! | GET /v1/models/{name} | | [`ModelView`] |
 
+mod budgets;
 mod nodes;
 pub mod number;
 mod outlook;
@@ -44,6 +47,7 @@ mod runs;
 mod settings;
 mod tracking;
 
+pub use budgets::*;
 pub use nodes::*;
 pub use outlook::*;
 pub use runs::*;

@@ -182,6 +182,7 @@ pub fn plan(plan: &SubmitResponse, upload: Option<&Upload>, paint: Paint) -> Str
                 money(plan.price_per_hour_micro, &plan.currency)
             ),
         ),
+        ("budgets", super::views::budgets_drawn_on(&plan.budgets)),
         ("queue", queue),
     ])));
     for warning in &plan.warnings {

@@ -1,9 +1,11 @@
 //! Each HTTP type as text for people. Pure: the same value and clock give the same text, so that
 //! whole outputs are held by snapshots.
 
+mod budgets;
 mod outlook;
 mod platform;
 
+pub use budgets::*;
 pub use outlook::*;
 pub use platform::*;
 

@@ -43,6 +43,8 @@ enum Step {
     Cap(Option<u32>),
     /// Which model, what it costs, and in how many microseconds; absent: from now on.
     Price(bool, u32, Option<u16>),
+    /// Which budget: its amount, and whether it stops; absent: removed.
+    Budget(u8, Option<(u16, bool)>),
     Acknowledge(u8),
 }
 
@@ -162,6 +164,8 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => proptest::option::of(1_000_u32..90_000).prop_map(Step::Cap),
         2 => (any::<bool>(), any::<u32>(), proptest::option::of(1_u16..20_000))
             .prop_map(|(model, price, later)| Step::Price(model, price, later)),
+        2 => (any_u8(), proptest::option::weighted(0.8, (1_u16..20_000, prop::bool::weighted(0.3))))
+            .prop_map(|(which, budget)| Step::Budget(which, budget)),
         1 => any_u8().prop_map(Step::Acknowledge),
     ]
 }
@@ -185,6 +189,8 @@ struct History {
 impl History {
     fn new() -> Self {
         let mut world = World::new();
+        // A fifth of a second before the first week of 1970 ends: periods end while runs run.
+        world.now_us = 4 * DAY_US - 200_000;
         for (name, pool, devices) in NODES {
             world.join(describe(name, pool, devices));
         }
@@ -232,6 +238,10 @@ impl History {
             }
         }
         self.charge_until(until_us);
+        // As the leader does where nothing else happens.
+        if self.world.state.is_due(until_us) {
+            self.apply(Command::Tick);
+        }
     }
 
     /// What everything granted costs until then, by the prices of the policy as the state has it.
@@ -500,6 +510,12 @@ impl History {
                     policy: Box::new(policy),
                 }
             }
+            Step::Budget(which, None) => Command::RemoveBudget {
+                name: budget(which, 1, false).name,
+            },
+            Step::Budget(which, Some((amount, stop))) => Command::SetBudget {
+                budget: Box::new(budget(which, amount, stop)),
+            },
             Step::Acknowledge(back) => Command::AcknowledgeOutbox {
                 through: (self.next_sequence - 1).saturating_sub(u64::from(back % 8)),
             },
@@ -507,8 +523,18 @@ impl History {
         self.apply(command);
     }
 
-    /// Everything is well again: every node is back as it was, no quota, no cap stands in the way.
+    /// Everything is well again: every node is back as it was, no quota, no cap, no budget stands in the
+    /// way.
     fn heal(&mut self) {
+        let budgets: Vec<String> = self
+            .world
+            .state
+            .budgets()
+            .map(|account| account.budget.name.clone())
+            .collect();
+        for name in budgets {
+            self.apply(Command::RemoveBudget { name });
+        }
         for (name, pool, devices) in NODES {
             let node = node_name(name);
             let mut description = describe(name, pool, devices);
@@ -528,6 +554,30 @@ impl History {
                 lend_milli: None,
             }));
         }
+    }
+}
+
+/// One of a few budgets of tenants and of the tag that every run carries.
+fn budget(which: u8, amount: u16, stop: bool) -> Budget {
+    let scope = match TENANTS.get(usize::from(which) % 4) {
+        Some(tenant) => BudgetScope::Tenant(tenant_name(tenant)),
+        None => BudgetScope::Tag {
+            key: "team".to_owned(),
+            value: "nlp".to_owned(),
+        },
+    };
+    Budget {
+        name: format!("budget-{}", which % 8),
+        scope,
+        amount_micro: amount.into(),
+        period: if which.is_multiple_of(3) {
+            BudgetPeriod::Once
+        } else {
+            BudgetPeriod::Week
+        },
+        warn_at_percent: 80,
+        stop,
+        created_us: 0,
     }
 }
 

@@ -6,7 +6,9 @@
 mod agents;
 mod auth;
 mod blobs;
+mod budgets;
 mod convert;
+mod convert_budgets;
 mod convert_outlook;
 mod cost;
 mod error;
@@ -138,6 +140,11 @@ pub fn router(app: App) -> Router {
         .route(
             "/v1/policy",
             get(settings::policy).put(settings::set_policy),
+        )
+        .route("/v1/budgets", get(budgets::list))
+        .route(
+            "/v1/budgets/{name}",
+            put(budgets::set).delete(budgets::remove),
         )
         .route("/v1/cost", get(cost::cost))
         .route(

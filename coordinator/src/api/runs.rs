@@ -2,7 +2,7 @@
 
 use super::auth::Identity;
 use super::error::ApiError;
-use super::{App, convert, convert_outlook, idempotency_key, outlook};
+use super::{App, budgets, convert, convert_outlook, idempotency_key, outlook};
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
@@ -72,6 +72,11 @@ pub async fn submit(
         let asked = request.outlook.then(|| spec.clone());
         let mut plan = app.driver.read(|state| {
             let admitted = policy::resolve(state.surroundings(&tenant)?, spec)?;
+            if let Some(refusal) = state.stopped_by(&tenant, &admitted.spec) {
+                return Err(refusal.into());
+            }
+            let mut warnings = admitted.warnings;
+            warnings.extend(state.budget_warnings(&tenant, &admitted.spec));
             let waiting = scheduler::explain_spec(state, &admitted.spec, &tenant);
             let ahead = admitted.spec.pool.as_ref().map_or(0, |pool| {
                 state
@@ -94,7 +99,8 @@ pub async fn submit(
                 queue_ahead: ahead,
                 starts_now,
                 waits_because: (!starts_now).then_some(waiting.summary),
-                warnings: admitted.warnings,
+                budgets: budgets::of_run(state, &identity, &tenant, &admitted.spec),
+                warnings,
                 simulated: is_simulated(state, &admitted.spec),
                 reasons: waiting.reasons,
                 outlook: None,
@@ -143,6 +149,7 @@ pub async fn submit(
             queue_ahead: 0,
             starts_now: false,
             waits_because: None,
+            budgets: budgets::of_run(state, &identity, &run.tenant, &run.spec),
             warnings,
             simulated: is_simulated(state, &run.spec),
             reasons: Vec::new(),

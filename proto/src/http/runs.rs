@@ -1,5 +1,6 @@
 //! Runs: what is submitted, listed, watched, explained.
 
+use super::budgets::BudgetView;
 use super::outlook::OutlookView;
 use super::tracking::{MetricLatest, Progress};
 use serde::{Deserialize, Serialize};
@@ -119,6 +120,9 @@ pub struct SubmitResponse {
     /// Why it waits, when it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_because: Option<String>,
+    /// Budgets that it draws on, as they stand, among those that the caller may read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<BudgetView>,
     /// Guardrails that warned (mode `warn`).
     pub warnings: Vec<String>,
     /// Whether the devices it may get are simulated.
@@ -260,7 +264,7 @@ pub struct Explanation {
     pub run: String,
     /// Its state.
     pub state: String,
-    /// `over-quota`, `waiting-for-capacity`, `held`, `not-waiting`.
+    /// `over-quota`, `over-budget`, `waiting-for-capacity`, `held`, `not-waiting`.
     pub tier: String,
     /// In one sentence.
     pub summary: String,

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod amounts;
+mod budgets;
 mod calendar;
 mod ids;
 mod nodes;
@@ -16,6 +17,7 @@ mod workloads;
 
 pub use accounts::*;
 pub use amounts::*;
+pub use budgets::*;
 pub use calendar::*;
 pub use ids::*;
 pub use nodes::*;

@@ -48,6 +48,11 @@ impl DeviceGrant {
             })
     }
 
+    /// What it is charged for each microsecond now, in the units of [`super::CHARGE_PER_MICRO`].
+    pub fn charge_rate(&self) -> u128 {
+        u128::from(self.share_milli) * u128::from(self.price_now_micro())
+    }
+
     /// Charges another price from a moment on, which is not before any change so far. `granted_us` is
     /// when it was granted.
     pub fn charge_from(&mut self, granted_us: u64, from_us: u64, price_per_gpu_hour_micro: u64) {

@@ -296,6 +296,14 @@ impl Run {
     }
 }
 
+impl Member {
+    /// What it is charged for each microsecond while it holds its devices, in the units of
+    /// [`super::CHARGE_PER_MICRO`].
+    pub fn charge_rate(&self) -> u128 {
+        self.devices.iter().map(DeviceGrant::charge_rate).sum()
+    }
+}
+
 impl Attempt {
     /// Every member has ended.
     pub fn is_over(&self) -> bool {

@@ -4,6 +4,7 @@
 //! by leaving a field out. It answers with everything at once: the resolved spec and what was
 //! defaulted, or the first refusal, which says what was given, what is allowed and what to do.
 
+pub mod budgets;
 mod fit;
 pub mod quotas;
 mod tags;

@@ -16,6 +16,8 @@ pub enum Tier {
     OverQuota,
     /// Its tenant, or one above it, holds all that its limit allows.
     OverLimit,
+    /// A budget that it draws on is spent, and starts no run.
+    OverBudget,
     /// Others are being stopped for it.
     WaitingForPreempted,
     /// No set of nodes has room now.
@@ -35,6 +37,7 @@ impl Tier {
             Self::NotWaiting => "not-waiting",
             Self::OverQuota => "over-quota",
             Self::OverLimit => "over-limit",
+            Self::OverBudget => "over-budget",
             Self::WaitingForPreempted => "waiting-for-preempted",
             Self::WaitingForCapacity => "waiting-for-capacity",
             Self::WaitingForGang => "waiting-for-gang",
@@ -205,6 +208,14 @@ fn quota_wait(
 /// Why a run with this resolved spec would wait if it were queued now.
 pub fn explain_spec(state: &State, spec: &WorkloadSpec, tenant: &TenantName) -> Waiting {
     let pool = spec.pool.clone().unwrap_or_else(PoolName::default_pool);
+    if let Some(refusal) = state.stopped_by(tenant, spec) {
+        return Waiting {
+            tier: Tier::OverBudget,
+            summary: refusal.message,
+            reasons: Vec::new(),
+            hint: refusal.hint,
+        };
+    }
     if let Some(waiting) = quota_wait(state, spec, tenant, &pool) {
         return waiting;
     }

@@ -106,6 +106,7 @@ impl<'a> Pass<'a> {
         let mut waiting = Vec::new();
         for run in self.state.claimants() {
             if run.spec.pool.as_ref() == Some(self.pool)
+                && !self.state.is_stopped(&run.tenant, &run.spec)
                 && !matches!(self.start(run, Phase::Borrowing, plan), Verdict::Placed)
             {
                 let mut awaited = stopping.remove(&run.id).unwrap_or_default();
@@ -144,7 +145,7 @@ impl<'a> Pass<'a> {
     pub fn place_waiting(&mut self, tenants: &'a BTreeMap<TenantName, Lines>, plan: &mut Plan) {
         let mut cursors: Vec<Cursor<'a>> = tenants
             .iter()
-            .map(|(tenant, lines)| Cursor::new(tenant, lines))
+            .map(|(tenant, lines)| Cursor::new(tenant, lines, self.state.is_tenant_stopped(tenant)))
             .collect();
         self.place_in_turn(&mut cursors, Phase::Guaranteed, plan);
         for cursor in &mut cursors {
@@ -201,6 +202,10 @@ impl<'a> Pass<'a> {
     }
 
     fn start(&mut self, run: &Run, phase: Phase, plan: &mut Plan) -> Verdict {
+        // Of a line only some may carry a cost tag whose budget is spent.
+        if self.state.is_stopped(&run.tenant, &run.spec) {
+            return Verdict::Skipped;
+        }
         let asked = run.spec.gpu_milli();
         let planned = &self.planned;
         let used = |name: &TenantName| planned.used_milli(name);
@@ -320,12 +325,14 @@ fn live_members(run: &Run) -> impl Iterator<Item = &Member> {
 }
 
 impl<'a> Cursor<'a> {
-    fn new(tenant: &'a TenantName, lines: &'a Lines) -> Self {
+    /// Where a budget is spent, only the lines of runs that cost nothing.
+    fn new(tenant: &'a TenantName, lines: &'a Lines, is_stopped: bool) -> Self {
         let mut heads = BTreeSet::new();
         let lines = lines
-            .values()
+            .iter()
+            .filter(|(shape, _)| !is_stopped || shape.demand.devices == 0)
             .enumerate()
-            .map(|(position, line)| {
+            .map(|(position, (_, line))| {
                 let mut places = line.iter();
                 if let Some(first) = places.next() {
                     heads.insert((*first, position));

@@ -11,14 +11,30 @@ const LONGEST_DETAIL: usize = 2_000;
 
 impl State {
     pub(super) fn audit(&mut self, entry: &Entry, events: &[Event]) {
+        self.push_audit(
+            &entry.actor,
+            entry.command.action(),
+            subject(&entry.command, events),
+            detail(&entry.command),
+        );
+    }
+
+    /// One more entry of the chain.
+    pub(super) fn push_audit(
+        &mut self,
+        actor: &str,
+        action: &str,
+        subject: String,
+        detail: String,
+    ) {
         self.audit_sequence += 1;
         let mut audit = AuditEntry {
             sequence: self.audit_sequence,
             at_us: self.time_us,
-            actor: entry.actor.clone(),
-            action: entry.command.action().to_owned(),
-            subject: subject(&entry.command, events),
-            detail: detail(&entry.command),
+            actor: actor.to_owned(),
+            action: action.to_owned(),
+            subject,
+            detail,
             previous: std::mem::take(&mut self.audit_head),
             hash: String::new(),
         };
@@ -172,6 +188,8 @@ fn subject(command: &Command, events: &[Event]) -> String {
         Command::SetTenant { tenant, .. } => tenant.to_string(),
         Command::SetQuota(change) => format!("{}/{}", change.tenant, change.pool),
         Command::SetPolicy { .. } => "policy".to_owned(),
+        Command::SetBudget { budget } => budget.name.clone(),
+        Command::RemoveBudget { name } => name.clone(),
         Command::CreateToken { token, .. } => token.id.clone(),
         Command::RevokeToken { id } => id.clone(),
         Command::Tick => "clock".to_owned(),
@@ -251,6 +269,15 @@ fn detail(command: &Command) -> String {
             change.gpu_milli, change.limit_milli, change.lend_milli
         ),
         Command::SetPolicy { policy } => write!(text, "{policy:?}"),
+        Command::SetBudget { budget } => write!(
+            text,
+            "scope={} amount_micro={} period={} warn_at_percent={} stop={}",
+            budget.scope,
+            budget.amount_micro,
+            budget.period.as_str(),
+            budget.warn_at_percent,
+            budget.stop
+        ),
         Command::CreateToken { token, .. } => {
             write!(
                 text,
@@ -264,6 +291,7 @@ fn detail(command: &Command) -> String {
         | Command::Uncordon { .. }
         | Command::Evict { .. }
         | Command::RevokeToken { .. }
+        | Command::RemoveBudget { .. }
         | Command::Tick
         | Command::AcknowledgeOutbox { .. } => Ok(()),
     };

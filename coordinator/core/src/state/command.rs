@@ -1,7 +1,7 @@
 //! What may be asked of the state. A command asks; [`super::Event`]s say what happened.
 
 use crate::model::{
-    DeviceId, Epoch, MemberEnd, MemberKey, MemberPhase, NodeDescription, NodeName, Policy,
+    Budget, DeviceId, Epoch, MemberEnd, MemberKey, MemberPhase, NodeDescription, NodeName, Policy,
     PoolName, RunId, TenantName, Token, UserName, WorkloadSpec,
 };
 use serde::{Deserialize, Serialize};
@@ -123,6 +123,16 @@ pub enum Command {
     },
     /// Set or take away a tenant's line in a pool.
     SetQuota(QuotaChange),
+    /// Make a budget, or replace the one of its name; `created_us` is the state's to say.
+    SetBudget {
+        /// As it is to be.
+        budget: Box<Budget>,
+    },
+    /// Remove a budget.
+    RemoveBudget {
+        /// Its name.
+        name: String,
+    },
     /// Replace the policy; its `version` must be the one in force.
     SetPolicy {
         /// New policy.
@@ -245,6 +255,8 @@ impl Command {
             Self::CreateTenant { .. } => "tenant.create",
             Self::SetTenant { .. } => "tenant.set",
             Self::SetQuota(_) => "quota.set",
+            Self::SetBudget { .. } => "budget.set",
+            Self::RemoveBudget { .. } => "budget.remove",
             Self::SetPolicy { .. } => "policy.set",
             Self::CreateToken { .. } => "token.create",
             Self::RevokeToken { .. } => "token.revoke",

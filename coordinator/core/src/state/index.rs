@@ -8,6 +8,7 @@ impl State {
     /// Makes everything derived anew, as after reading a snapshot.
     pub(super) fn reindex(&mut self) {
         self.recount_nodes();
+        self.budgets.reindex();
         self.queues = super::Queues::default();
         self.active.clear();
         self.stopping.clear();

@@ -20,6 +20,7 @@ impl State {
         violations.extend(self.queue_and_phases_agree());
         violations.extend(self.usage_is_the_sum_of_grants());
         violations.extend(self.admission_held_for_every_live_run());
+        violations.extend(self.budgets_are_the_sum_of_charges());
         violations
     }
 
@@ -184,6 +185,27 @@ impl State {
                 violations.push(Violation {
                     invariant: "I9",
                     seen: format!("{}: borrows, and could not give it back", run.id),
+                });
+            }
+        }
+        violations
+    }
+
+    /// I13: what is spent of a budget is what its runs were charged, and one that is spent says so.
+    fn budgets_are_the_sum_of_charges(&self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        for account in self.budgets() {
+            let meter = &account.meter;
+            let charged = self.charged_to(&account.budget.scope, meter.period_start_us);
+            let counted = (meter.spent(self.time_us), meter.rate());
+            let is_spent = counted.0 >= account.budget.amount_charge();
+            if counted != charged || meter.reached != is_spent {
+                violations.push(Violation {
+                    invariant: "I13",
+                    seen: format!(
+                        "budget {}: {counted:?} counted, {charged:?} charged, reached {}",
+                        account.budget.name, meter.reached
+                    ),
                 });
             }
         }

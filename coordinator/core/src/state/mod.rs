@@ -5,6 +5,7 @@
 //! outside are rechecked here item by item, so a stale or wrong plan can never give a device twice.
 
 mod accounts;
+mod budgets;
 mod capacity;
 mod command;
 mod event;
@@ -22,6 +23,7 @@ mod supposed;
 mod tenants;
 
 pub use accounts::run_ledger_rows;
+pub use budgets::{BudgetAccount, Budgets};
 pub use command::{
     Command, Entry, MemberPlacement, MemberReport, ParentChange, Placement, Preemption, QuotaChange,
 };
@@ -58,6 +60,8 @@ pub struct State {
     nodes: BTreeMap<NodeName, Node>,
     runs: BTreeMap<RunId, Run>,
     live: BTreeSet<RunId>,
+    #[serde(default)]
+    budgets: Budgets,
     #[serde(skip)]
     capacity: Capacity,
     #[serde(skip)]
@@ -99,6 +103,7 @@ impl Default for State {
             nodes: BTreeMap::new(),
             runs: BTreeMap::new(),
             live: BTreeSet::new(),
+            budgets: Budgets::default(),
             capacity: Capacity::default(),
             queues: Queues::default(),
             active: BTreeSet::new(),
@@ -141,6 +146,7 @@ impl State {
         self.index = index;
         self.time_us = self.time_us.max(entry.stamp_us);
         self.bring_prices_into_effect();
+        self.settle_budgets(self.time_us);
         self.forget_old_answers();
         let key = entry
             .idempotency_key
@@ -197,6 +203,8 @@ impl State {
                 weight,
             } => self.set_tenant(tenant, parent, *weight),
             Command::SetQuota(change) => self.set_quota(change),
+            Command::SetBudget { budget } => self.set_budget(budget),
+            Command::RemoveBudget { name } => self.remove_budget(name),
             Command::SetPolicy { policy } => self.set_policy(policy),
             Command::CreateToken { hash, token } => self.create_token(hash, token),
             Command::RevokeToken { id } => self.revoke_token(id),
@@ -293,6 +301,7 @@ impl State {
             tenants: self.tenants.clone(),
             nodes: self.nodes.clone(),
             live: self.live.clone(),
+            budgets: self.budgets.clone(),
             capacity: self.capacity.clone(),
             queues: self.queues.clone(),
             active: self.active.clone(),

@@ -48,6 +48,9 @@ impl State {
             ));
         }
         let asked = spec.gpu_milli();
+        if let Some(refusal) = self.stopped_by(&tenant, &spec) {
+            return Err(refusal.message);
+        }
         let borrowed_milli = self.check_quota(&tenant, &pool, &spec, asked)?;
         let demand = self.policy.demand(&spec);
         let distinct: BTreeSet<_> = placement
@@ -75,6 +78,8 @@ impl State {
             );
         }
         self.count_use(&tenant, &pool, asked, true);
+        let rate = members.iter().map(Member::charge_rate).sum();
+        self.count_charge(&tenant, &spec, self.time_us, 0, rate);
         let time_us = self.time_us;
         let run = self
             .runs
@@ -228,7 +233,8 @@ impl State {
         let member = &attempt.members[key.member as usize];
         let node_name = member.node.clone();
         let rows = super::accounts::ledger_rows(run, attempt, key.member, member, time_us);
-        let (tenant, pool) = (run.tenant.clone(), run.spec.pool.clone());
+        let (tenant, spec) = (run.tenant.clone(), run.spec.clone());
+        let rate = member.charge_rate();
         let held: u64 = member
             .devices
             .iter()
@@ -244,12 +250,13 @@ impl State {
             }
         }
         self.note_grants(&node_name);
-        if let Some(pool) = pool {
-            self.count_use(&tenant, &pool, held, false);
+        if let Some(pool) = &spec.pool {
+            self.count_use(&tenant, pool, held, false);
             if was_stopping {
-                self.count_stopping(&tenant, &pool, held, false);
+                self.count_stopping(&tenant, pool, held, false);
             }
         }
+        self.count_charge(&tenant, &spec, time_us, rate, 0);
         for row in rows {
             self.push_outbox(OutboxBody::Ledger(row));
         }

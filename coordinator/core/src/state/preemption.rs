@@ -37,6 +37,9 @@ impl State {
         if claimant.phase != RunPhase::Queued {
             return Err(format!("{} does not wait", claimant.id));
         }
+        if let Some(refusal) = self.stopped_by(&claimant.tenant, &claimant.spec) {
+            return Err(refusal.message);
+        }
         if victim.phase != RunPhase::Active
             || victim.last_attempt().map(|attempt| attempt.number) != Some(preemption.attempt)
         {

@@ -9,12 +9,15 @@ const MOST_SCHEDULED_PRICES: usize = 512;
 const LONGEST_MODEL: usize = 128;
 
 impl State {
-    /// Whether something takes effect by this moment that no command brings: a price to come.
+    /// Whether something takes effect by this moment that no command brings: a price to come, or
+    /// something of a budget.
     pub fn is_due(&self, now_us: u64) -> bool {
-        self.policy
-            .scheduled_prices
-            .first()
-            .is_some_and(|price| price.from_us <= now_us)
+        let price = self.policy.scheduled_prices.first();
+        price
+            .map(|price| price.from_us)
+            .into_iter()
+            .chain(self.budgets.due_us())
+            .any(|due_us| due_us <= now_us)
     }
 
     /// Puts in effect what was due by now, each price from its own moment: an entry that comes late
@@ -31,6 +34,7 @@ impl State {
         // Whoever read the policy before would bring the old prices back.
         self.policy.version += 1;
         for price in due {
+            self.settle_budgets(price.from_us);
             self.policy
                 .gpu_hour_price_micro
                 .insert(price.gpu_model, price.price_per_gpu_hour_micro);
@@ -41,15 +45,16 @@ impl State {
     /// Charges every live grant by the policy in force, from a moment on that is not before anything
     /// that has happened to it.
     pub(super) fn charge_live_grants(&mut self, from_us: u64) {
+        let mut changed = Vec::new();
         for id in &self.active {
-            let Some(attempt) = self
-                .runs
-                .get_mut(id)
-                .and_then(|run| run.attempts.last_mut())
-            else {
+            let Some(run) = self.runs.get_mut(id) else {
+                continue;
+            };
+            let Some(attempt) = run.attempts.last_mut() else {
                 continue;
             };
             let granted_us = attempt.placed_us;
+            let (mut less, mut more) = (0, 0);
             for grant in attempt
                 .members
                 .iter_mut()
@@ -58,9 +63,17 @@ impl State {
             {
                 let price = self.policy.price_per_gpu_hour_micro(&grant.model);
                 if price != grant.price_now_micro() {
+                    less += grant.charge_rate();
                     grant.charge_from(granted_us, from_us, price);
+                    more += grant.charge_rate();
                 }
             }
+            if less != more {
+                changed.push((run.tenant.clone(), run.spec.clone(), less, more));
+            }
+        }
+        for (tenant, spec, less, more) in changed {
+            self.count_charge(&tenant, &spec, from_us, less, more);
         }
     }
 

@@ -21,6 +21,11 @@ impl State {
     ) -> Outcome {
         let charged = spec.tenant.clone().unwrap_or_else(|| tenant.clone());
         let admitted = policy::resolve(self.surroundings(&charged)?, spec.clone())?;
+        if let Some(refusal) = self.stopped_by(&charged, &admitted.spec) {
+            return Err(refusal);
+        }
+        let mut warnings = admitted.warnings;
+        warnings.extend(self.budget_warnings(&charged, &admitted.spec));
         let id = RunId(self.next_run);
         self.next_run += 1;
         let run = Run {
@@ -42,7 +47,7 @@ impl State {
         Ok(vec![Event::RunQueued {
             run: id,
             again: false,
-            warnings: admitted.warnings,
+            warnings,
         }])
     }
 

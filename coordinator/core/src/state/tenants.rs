@@ -66,6 +66,7 @@ impl State {
             self.tenants.change(name, |tenant| tenant.parent = parent);
             // What it holds leaves those above it and counts for those it comes under.
             self.reindex();
+            self.recount_tenants_budgets();
         }
         if let Some(weight) = weight {
             self.tenants.change(name, |tenant| tenant.weight = weight);

@@ -2,6 +2,7 @@
 
 mod admission;
 mod books;
+mod budgets;
 mod ends;
 mod nodes;
 mod placement;
