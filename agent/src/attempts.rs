@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 const ASSIGNMENT: &str = "assignment.json";
 const STOP: &str = "stop.json";
+const WARNED: &str = "warned";
 /// Version of `assignment.json`.
 const VERSION: u32 = 1;
 
@@ -52,6 +53,15 @@ pub(crate) fn record_stop(attempt: &Attempt, cause: &StopCause) -> io::Result<()
         return Ok(());
     }
     replace(&attempt.folder, STOP, &serde_json::to_vec(cause)?)
+}
+
+/// Writes down that it is warned of its time limit, before it is. False when it was before.
+pub(crate) fn record_warning(attempt: &Attempt) -> io::Result<bool> {
+    match fs::File::create_new(attempt.folder.join(WARNED)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Why it was being stopped, if it was.

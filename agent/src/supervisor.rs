@@ -476,6 +476,7 @@ impl Supervisor {
                 }
                 Action::Start(key) => self.start(key),
                 Action::Signal { key, signal, cause } => self.signal(key, signal, &cause),
+                Action::Warn { key, signal } => self.warn(key, signal),
                 Action::Ended(key) => self.ended(key),
                 Action::Retire(key) => {
                     if let Some(attempt) = self.attempts.remove(&key) {
@@ -572,6 +573,23 @@ impl Supervisor {
         tracing::info!(run = %key, ?signal, ?cause, "stop");
         if let Some(runtime) = self.runtime(!attempt.assignment.workload.image.is_empty()) {
             runtime.signal(key, signal);
+        }
+    }
+
+    fn warn(&self, key: Key, signal: agent_core::WarningSignal) {
+        let Some(attempt) = self.attempts.get(&key) else {
+            return;
+        };
+        match attempts::record_warning(attempt) {
+            Ok(true) => {}
+            // An agent before us has sent it.
+            Ok(false) => return,
+            // A full disk must not keep the word from the workload; it may come twice.
+            Err(error) => tracing::warn!(run = %key, %error, "cannot record that it is warned"),
+        }
+        tracing::info!(run = %key, signal = signal.as_str(), "its time limit is near");
+        if let Some(runtime) = self.runtime(!attempt.assignment.workload.image.is_empty()) {
+            runtime.signal(key, agent_core::Signal::Warn(signal));
         }
     }
 

@@ -360,6 +360,8 @@ fn policy_changes(args: admin::PolicySet) -> Changes {
         currency: args.currency,
         minimum_run_ms: args.minimum_run,
         reservation_after_ms: args.reservation_after,
+        retry_wait_ms: args.retry_wait,
+        retry_wait_longest_ms: args.retry_wait_longest,
     }
 }
 
@@ -380,6 +382,8 @@ fn typed(args: RunArgs) -> prepare::Typed {
             priority: args.priority,
             time_limit_ms: args.time_limit,
             retries: args.retries,
+            start_within_ms: args.start_within,
+            warn_before: args.warn_before,
             preemptible: args.no_preempt.then_some(false),
             image: args.image,
             requirements: args.requirements,

@@ -72,6 +72,19 @@ pub fn size_mib(text: &str) -> Result<u64, Failure> {
     }
 }
 
+/// A time before the limit, and the signal to send then: `5m`, `5m:SIGUSR2`. Which signals there are is
+/// the server's to say.
+pub fn warning(text: &str) -> Result<(u64, String), Failure> {
+    let (time, signal) = text.split_once(':').unwrap_or((text, "SIGUSR1"));
+    let signal = signal.to_ascii_uppercase();
+    let signal = if signal.starts_with("SIG") {
+        signal
+    } else {
+        format!("SIG{signal}")
+    };
+    Ok((duration_ms(time)?, signal))
+}
+
 /// A duration in milliseconds.
 pub fn duration_ms(text: &str) -> Result<u64, Failure> {
     let refuse = |hint: &str| {

@@ -9,7 +9,7 @@ use std::path::Path;
 /// Name of the file.
 pub const FILE: &str = "platform.toml";
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 20] = [
     "name",
     "gpus",
     "gpu_fraction",
@@ -24,6 +24,8 @@ const KEYS: [&str; 18] = [
     "preemptible",
     "time_limit",
     "retries",
+    "start_within",
+    "warn_before",
     "image",
     "requirements",
     "tags",
@@ -61,6 +63,10 @@ pub struct Project {
     pub time_limit_ms: Option<u64>,
     /// `retries`.
     pub retries: Option<u32>,
+    /// `start_within`.
+    pub start_within_ms: Option<u64>,
+    /// `warn_before`: how long, and the signal.
+    pub warn_before: Option<(u64, String)>,
     /// `image`.
     pub image: Option<String>,
     /// `requirements`.
@@ -109,6 +115,8 @@ pub fn parse(text: &str) -> Result<Project, Failure> {
             "preemptible" => project.preemptible = Some(read.yes_or_no()?),
             "time_limit" => project.time_limit_ms = Some(read.written(parse::duration_ms)?),
             "retries" => project.retries = Some(read.whole(0, 100)? as u32),
+            "start_within" => project.start_within_ms = Some(read.written(parse::duration_ms)?),
+            "warn_before" => project.warn_before = Some(read.written(parse::warning)?),
             "image" => project.image = Some(read.text()?),
             "requirements" => project.requirements = Some(read.text()?),
             "tags" => project.tags = read.strings()?,

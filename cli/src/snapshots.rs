@@ -252,6 +252,8 @@ pub mod values {
             currency: "EUR".to_owned(),
             minimum_run_ms: 30_000,
             reservation_after_ms: 300_000,
+            retry_wait_ms: 5_000,
+            retry_wait_longest_ms: 300_000,
         }
     }
 

@@ -144,6 +144,10 @@ pub fn assignment(state: &State, key: MemberKey) -> Option<proto::Assignment> {
             user: run.user.to_string(),
             display_id: run.id.to_string(),
             working_folder: spec.working_folder.clone().unwrap_or_default(),
+            warn_before_ms: spec.warning.map_or(0, |warning| warning.before_ms),
+            warn_signal: spec
+                .warning
+                .map_or_else(String::new, |warning| warning.signal.as_str().to_owned()),
         }),
         devices: member
             .devices

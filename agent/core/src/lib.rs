@@ -10,6 +10,6 @@ mod reconcile;
 
 pub use model::{
     Assignment, Device, End, Exit, GrantedDevice, Intent, Key, MemberReport, Now, Observation,
-    Signal, State, StopCause, Workload,
+    Signal, State, StopCause, Warning, WarningSignal, Workload,
 };
 pub use reconcile::{Action, Core, Desired, StaleSession};

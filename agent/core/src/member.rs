@@ -36,6 +36,8 @@ pub(crate) struct Member {
     pub(crate) assignment: Assignment,
     phase: Phase,
     stopping: Option<Stopping>,
+    /// The warning before its time limit has been sent, or it is too late for it.
+    warned: bool,
     at_us: u64,
     /// The coordinator has let go of it; forget it once ended.
     pub(crate) retire: bool,
@@ -53,6 +55,7 @@ impl Member {
             assignment,
             phase: Phase::Preparing { detail: None },
             stopping: None,
+            warned: false,
             at_us: now.wall_us,
             retire: false,
             dormant: false,
@@ -278,7 +281,31 @@ impl Member {
             let grace_us = self.assignment.grace_ms.saturating_mul(1000);
             self.stop(StopCause::TimeLimit { limit_ms }, grace_us, now, actions);
         } else {
+            self.warn_when_due(now, actions);
             self.signal_when_due(now, actions);
+        }
+    }
+
+    /// When the workload wants to know that its time is nearly over.
+    fn warn_at_us(&self) -> Option<u64> {
+        let Phase::Running { since_us } = self.phase else {
+            return None;
+        };
+        let warning = self.assignment.workload.warning?;
+        let after_ms = self.time_limit_ms()?.saturating_sub(warning.before_ms);
+        (!self.warned).then(|| since_us.saturating_add(after_ms.saturating_mul(1000)))
+    }
+
+    fn warn_when_due(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.stopping.is_none()
+            && self.warn_at_us().is_some_and(|at| at <= now.boottime_us)
+            && let Some(warning) = self.assignment.workload.warning
+        {
+            self.warned = true;
+            actions.push(Action::Warn {
+                key: self.assignment.key,
+                signal: warning.signal,
+            });
         }
     }
 
@@ -293,9 +320,12 @@ impl Member {
         };
         match &self.stopping {
             Some(stopping) => Some(stopping.kill_at_us),
-            None => self
-                .time_limit_ms()
-                .map(|limit| since_us.saturating_add(limit.saturating_mul(1000))),
+            None => {
+                let limit_us = self
+                    .time_limit_ms()
+                    .map(|limit| since_us.saturating_add(limit.saturating_mul(1000)));
+                [self.warn_at_us(), limit_us].into_iter().flatten().min()
+            }
         }
     }
 

@@ -130,6 +130,54 @@ pub struct Workload {
     /// Folder within the package where the command starts.
     #[serde(default)]
     pub working_folder: String,
+    /// A signal before the time limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<Warning>,
+}
+
+/// A signal that a workload asked for, some time before its time limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// How long before.
+    pub before_ms: u64,
+    /// Which.
+    pub signal: WarningSignal,
+}
+
+/// The signals that a workload may be warned with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WarningSignal {
+    /// SIGUSR1.
+    #[serde(rename = "SIGUSR1")]
+    User1,
+    /// SIGUSR2.
+    #[serde(rename = "SIGUSR2")]
+    User2,
+    /// SIGHUP.
+    #[serde(rename = "SIGHUP")]
+    Hangup,
+    /// SIGINT.
+    #[serde(rename = "SIGINT")]
+    Interrupt,
+}
+
+impl WarningSignal {
+    /// `SIGUSR1`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User1 => "SIGUSR1",
+            Self::User2 => "SIGUSR2",
+            Self::Hangup => "SIGHUP",
+            Self::Interrupt => "SIGINT",
+        }
+    }
+
+    /// Reads [`Self::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::User1, Self::User2, Self::Hangup, Self::Interrupt]
+            .into_iter()
+            .find(|signal| signal.as_str() == text)
+    }
 }
 
 /// A share of a device granted to a member.
@@ -172,6 +220,8 @@ pub enum Signal {
     Terminate,
     /// SIGKILL: end.
     Kill,
+    /// What the workload asked for: its time is nearly over.
+    Warn(WarningSignal),
 }
 
 /// How a workload that had started ended, as its runtime saw it.

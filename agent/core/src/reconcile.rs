@@ -4,7 +4,9 @@
 //! thousand starts a second cost a thousand small steps, never a thousand scans.
 
 use crate::member::Member;
-use crate::model::{Assignment, Intent, Key, MemberReport, Now, Observation, Signal, StopCause};
+use crate::model::{
+    Assignment, Intent, Key, MemberReport, Now, Observation, Signal, StopCause, WarningSignal,
+};
 use crate::outbox::Outbox;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -31,6 +33,13 @@ pub enum Action {
         signal: Signal,
         /// Why.
         cause: StopCause,
+    },
+    /// Record that it is warned, then signal: once for each attempt, also across a restart of the agent.
+    Warn {
+        /// Whom.
+        key: Key,
+        /// Which.
+        signal: WarningSignal,
     },
     /// It ended just now, or was found ended: its log can be stored.
     Ended(Key),

@@ -2,7 +2,7 @@
 
 use agent_core::{
     Action, Assignment, Core, Desired, End, Exit, Intent, Key, MemberReport, Now, Observation,
-    Signal, State, StopCause, Workload,
+    Signal, State, StopCause, Warning, WarningSignal, Workload,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,6 +96,54 @@ fn running(assignment: Assignment, us: u64) -> Core {
 fn report(core: &mut Core, us: u64) -> Option<MemberReport> {
     core.next_report(at(us))
         .and_then(|(_, members)| members.into_iter().find(|report| report.key == key(1)))
+}
+
+#[test]
+fn a_warning_comes_once_that_long_before_the_limit_and_not_to_what_is_stopping() {
+    let warned = |actions: &[Action]| {
+        actions
+            .iter()
+            .filter(|action| matches!(action, Action::Warn { .. }))
+            .count()
+    };
+    let mut asked = assignment(1);
+    asked.workload.time_limit_ms = 60_000;
+    asked.workload.warning = Some(Warning {
+        before_ms: 20_000,
+        signal: WarningSignal::User2,
+    });
+    let mut core = running(asked.clone(), SECOND);
+    assert_eq!(core.next_wake_us(), Some(41 * SECOND));
+    assert_eq!(core.tick(at(41 * SECOND - 1)), vec![]);
+    assert_eq!(
+        core.tick(at(41 * SECOND)),
+        vec![Action::Warn {
+            key: key(1),
+            signal: WarningSignal::User2
+        }]
+    );
+    assert_eq!(warned(&core.tick(at(50 * SECOND))), 0);
+    assert_eq!(
+        signals(&core.tick(at(61 * SECOND))),
+        vec![Signal::Terminate]
+    );
+
+    // Told to stop before the warning was due: the stop is the last word.
+    let mut core = running(asked.clone(), SECOND);
+    let mut stop = asked.clone();
+    stop.intent = Intent::Stop;
+    core.desired(wish(vec![stop]), at(30 * SECOND)).unwrap();
+    assert_eq!(warned(&core.tick(at(41 * SECOND))), 0);
+
+    // Nobody asked, or there is no limit to warn of.
+    let mut silent = asked.clone();
+    silent.workload.warning = None;
+    let mut unlimited = asked;
+    unlimited.workload.time_limit_ms = 0;
+    for assignment in [silent, unlimited] {
+        let mut core = running(assignment, SECOND);
+        assert_eq!(warned(&core.tick(at(59 * SECOND))), 0);
+    }
 }
 
 #[test]

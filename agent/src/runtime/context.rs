@@ -119,6 +119,13 @@ impl NodeContext {
         if let Some(cap) = cap.filter(|cap| *cap > 0) {
             set("PLATFORM_GPU_MEMORY_MIB", cap.to_string());
         }
+        if let Some(warning) = workload.warning {
+            set("PLATFORM_WARN_SIGNAL", warning.signal.as_str().to_owned());
+            set(
+                "PLATFORM_WARN_BEFORE_SECONDS",
+                (warning.before_ms / 1000).to_string(),
+            );
+        }
         set("CUDA_VISIBLE_DEVICES", visible.join(","));
         set("RANK", assignment.key.member.to_string());
         set("WORLD_SIZE", assignment.member_count.max(1).to_string());

@@ -1,7 +1,8 @@
 //! Conversions between the protocol's messages and the core's types; they live here alone.
 
 use agent_core::{
-    Assignment, Desired, Device, End, GrantedDevice, Intent, Key, MemberReport, State, Workload,
+    Assignment, Desired, Device, End, GrantedDevice, Intent, Key, MemberReport, State, Warning,
+    WarningSignal, Workload,
 };
 use platform_proto::agent as wire;
 
@@ -67,6 +68,13 @@ fn assignment(assignment: wire::Assignment) -> Option<Assignment> {
             user: workload.user,
             display_id: workload.display_id,
             working_folder: workload.working_folder,
+            // One that this agent does not know is not sent: a newer coordinator may offer more.
+            warning: WarningSignal::parse(&workload.warn_signal)
+                .filter(|_| workload.warn_before_ms > 0)
+                .map(|signal| Warning {
+                    before_ms: workload.warn_before_ms,
+                    signal,
+                }),
         },
         devices: assignment
             .devices

@@ -159,6 +159,8 @@ impl Cluster {
             priority: 0,
             time_limit_ms: None,
             retries: 0,
+            start_deadline_ms: None,
+            warning: None,
             tenant: Some(tenant.clone()),
             preemptible: true,
         };

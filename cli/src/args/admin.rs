@@ -241,6 +241,12 @@ pub struct PolicySet {
     /// How long a run may find no room in its turn before devices are kept for it: 5m
     #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
     pub reservation_after: Option<u64>,
+    /// How long a run waits after a failure before it is tried again, doubled with each: 5s
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
+    pub retry_wait: Option<u64>,
+    /// The longest that a run waits before it is tried again: 5m
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
+    pub retry_wait_longest: Option<u64>,
     /// Refuse when the policy is no longer at this version
     #[arg(long, value_name = "N")]
     pub version: Option<u64>,

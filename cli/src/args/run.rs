@@ -63,6 +63,9 @@ pub struct RunArgs {
     /// Never stop it for another run; then it borrows no idle quota either
     #[arg(long, help_heading = PLACE)]
     pub no_preempt: bool,
+    /// Give it up when it has not started by then, from now: 2h
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_ms, help_heading = PLACE)]
+    pub start_within: Option<u64>,
     /// Tenant to charge [default: yours]
     #[arg(long, value_name = "TENANT", help_heading = PLACE)]
     pub tenant: Option<String>,
@@ -83,6 +86,9 @@ pub struct RunArgs {
     /// Longest time to run: 2h, 90m
     #[arg(long, value_name = "TIME", value_parser = parse::duration_ms, help_heading = WORKLOAD)]
     pub time_limit: Option<u64>,
+    /// Signal to send that long before the time limit, so that it can save: 5m, 5m:SIGUSR2
+    #[arg(long, value_name = "TIME[:SIGNAL]", value_parser = parse::warning, help_heading = WORKLOAD)]
+    pub warn_before: Option<(u64, String)>,
     /// How often to try again when it fails
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100), help_heading = WORKLOAD)]
     pub retries: Option<u32>,

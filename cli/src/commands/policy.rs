@@ -34,6 +34,10 @@ pub struct Changes {
     pub minimum_run_ms: Option<u64>,
     /// How long a run may find no room in its turn before devices are kept for it.
     pub reservation_after_ms: Option<u64>,
+    /// How long a run waits after its first failure.
+    pub retry_wait_ms: Option<u64>,
+    /// The longest that it waits after a failure.
+    pub retry_wait_longest_ms: Option<u64>,
 }
 
 /// `platform policy show`.
@@ -135,6 +139,10 @@ fn changed(mut policy: PolicyView, changes: Changes) -> Result<PolicyView, Failu
     policy.reservation_after_ms = changes
         .reservation_after_ms
         .unwrap_or(policy.reservation_after_ms);
+    policy.retry_wait_ms = changes.retry_wait_ms.unwrap_or(policy.retry_wait_ms);
+    policy.retry_wait_longest_ms = changes
+        .retry_wait_longest_ms
+        .unwrap_or(policy.retry_wait_longest_ms);
     Ok(policy)
 }
 
@@ -193,6 +201,8 @@ mod tests {
             currency: "EUR".to_owned(),
             minimum_run_ms: 30_000,
             reservation_after_ms: 300_000,
+            retry_wait_ms: 5_000,
+            retry_wait_longest_ms: 300_000,
         }
     }
 

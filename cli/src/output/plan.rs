@@ -167,6 +167,25 @@ pub fn plan(plan: &SubmitResponse, upload: Option<&Upload>, paint: Paint) -> Str
                 .unwrap_or_default(),
         ),
         (
+            "warning",
+            spec.warning
+                .as_ref()
+                .map(|warning| {
+                    format!(
+                        "{} {} before the time limit",
+                        plain(&warning.signal),
+                        duration(warning.before_ms.saturating_mul(1000))
+                    )
+                })
+                .unwrap_or_default(),
+        ),
+        (
+            "start within",
+            spec.start_deadline_ms
+                .map(|ms| format!("{}, or never", duration(ms.saturating_mul(1000))))
+                .unwrap_or_default(),
+        ),
+        (
             "retries",
             if spec.retries == 0 {
                 String::new()

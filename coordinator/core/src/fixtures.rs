@@ -49,6 +49,8 @@ pub fn spec() -> WorkloadSpec {
         priority: 0,
         time_limit_ms: None,
         retries: 0,
+        start_deadline_ms: None,
+        warning: None,
         tenant: None,
         preemptible: true,
     }
@@ -357,6 +359,12 @@ impl World {
             run,
             reason: Some("no longer wanted".to_owned()),
         })
+    }
+
+    /// Lets the time pass for which a run is held, if it is.
+    pub fn wait_out(&mut self, run: RunId) {
+        self.now_us = self.now_us.max(self.run(run).held_until_us.unwrap_or(0));
+        self.accept(Command::Tick);
     }
 
     /// How an ended run ended.

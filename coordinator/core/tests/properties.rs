@@ -46,6 +46,7 @@ enum Step {
     /// Which budget: its amount, and whether it stops; absent: removed.
     Budget(u8, Option<(u16, bool)>),
     Acknowledge(u8),
+    PassTime,
 }
 
 /// What is different when a node registers again.
@@ -80,6 +81,7 @@ fn specs() -> impl Strategy<Value = WorkloadSpec> {
             any::<bool>(),
             0_usize..4,
             prop::bool::weighted(0.8),
+            proptest::option::weighted(0.2, 1_u64..40),
         ),
     )
         .prop_map(
@@ -90,7 +92,7 @@ fn specs() -> impl Strategy<Value = WorkloadSpec> {
                 model,
                 pool,
                 cpu,
-                (priority, retries, for_model, tenant, preemptible),
+                (priority, retries, for_model, tenant, preemptible, start_deadline_ms),
             )| {
                 WorkloadSpec {
                     nodes,
@@ -101,6 +103,7 @@ fn specs() -> impl Strategy<Value = WorkloadSpec> {
                     memory_mib: cpu,
                     priority,
                     retries,
+                    start_deadline_ms,
                     preemptible,
                     model: for_model.then(|| "bert".to_owned()),
                     tenant: TENANTS.get(tenant).copied().map(tenant_name),
@@ -167,6 +170,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (any_u8(), proptest::option::weighted(0.8, (1_u16..20_000, prop::bool::weighted(0.3))))
             .prop_map(|(which, budget)| Step::Budget(which, budget)),
         1 => any_u8().prop_map(Step::Acknowledge),
+        2 => Just(Step::PassTime),
     ]
 }
 
@@ -206,6 +210,10 @@ impl History {
         world.set_policy(|policy| {
             policy.minimum_run_ms = 5;
             policy.reservation_after_ms = 20;
+            policy.retry = RetryPolicy {
+                first_wait_ms: 3,
+                longest_wait_ms: 10,
+            };
         });
         Self {
             world,
@@ -516,6 +524,7 @@ impl History {
             Step::Budget(which, Some((amount, stop))) => Command::SetBudget {
                 budget: Box::new(budget(which, amount, stop)),
             },
+            Step::PassTime => Command::Tick,
             Step::Acknowledge(back) => Command::AcknowledgeOutbox {
                 through: (self.next_sequence - 1).saturating_sub(u64::from(back % 8)),
             },
@@ -668,7 +677,9 @@ proptest! {
             if history.world.state.live().is_empty() {
                 break;
             }
-            history.pass(10);
+            // As long as the longest wait before a retry.
+            history.pass(10_000);
+            history.apply(Command::Tick);
             end_all(&mut history);
             history.place_planned();
         }

@@ -4,13 +4,14 @@ use super::error::ApiError;
 use crate::sessions::NodeSeen;
 use coordinator_core::model::{
     Attempt, DeviceGrant, EndKind, LedgerRow, MemberEnd, MemberPhase, Node, NodeCondition, Policy,
-    PoolName, Run, RunOutcome, RunPhase, ScheduledPrice, TagMode, TenantName, Token, WorkloadSpec,
+    PoolName, RetryPolicy, Run, RunOutcome, RunPhase, ScheduledPrice, TagMode, TenantName, Token,
+    Warning, WarningSignal, WorkloadSpec,
 };
 use coordinator_core::policy::quotas;
 use coordinator_core::state::{Preemption, State, run_ledger_rows};
 use platform_proto::http::{
     AttemptView, DeviceView, GrantView, MemberView, NodeView, PolicyView, PreemptedView, QuotaView,
-    RunSpec, RunView, ScheduledPriceView, TagRule, TokenView,
+    RunSpec, RunView, ScheduledPriceView, TagRule, TokenView, WarningSpec,
 };
 use std::collections::BTreeSet;
 
@@ -42,6 +43,19 @@ pub fn spec_from_http(spec: RunSpec) -> Result<WorkloadSpec, ApiError> {
             .map(|tenant| TenantName::new(&tenant))
             .transpose()?,
         preemptible: spec.preemptible.unwrap_or(true),
+        start_deadline_ms: spec.start_deadline_ms,
+        warning: spec.warning.map(warning_from_http).transpose()?,
+    })
+}
+
+fn warning_from_http(warning: WarningSpec) -> Result<Warning, ApiError> {
+    let signal = WarningSignal::parse(&warning.signal).ok_or_else(|| {
+        ApiError::invalid(format!("warning signal {:?} is not known", warning.signal))
+            .allowed(WarningSignal::ALL.map(WarningSignal::as_str).join(", "))
+    })?;
+    Ok(Warning {
+        before_ms: warning.before_ms,
+        signal,
     })
 }
 
@@ -70,6 +84,11 @@ pub fn spec_to_http(spec: &WorkloadSpec) -> RunSpec {
         retries: spec.retries,
         tenant: spec.tenant.as_ref().map(ToString::to_string),
         preemptible: Some(spec.preemptible),
+        start_deadline_ms: spec.start_deadline_ms,
+        warning: spec.warning.map(|warning| WarningSpec {
+            before_ms: warning.before_ms,
+            signal: warning.signal.as_str().to_owned(),
+        }),
     }
 }
 
@@ -95,7 +114,7 @@ pub fn run_view(state: &State, run: &Run, now_us: u64) -> RunView {
         tenant: run.tenant.to_string(),
         user: run.user.to_string(),
         state: run_state(run).to_owned(),
-        detail: run_detail(run),
+        detail: run_detail(state, run, now_us),
         submitted_us: run.submitted_us,
         started_us: run.last_attempt().and_then(|attempt| attempt.started_us),
         ended_us,
@@ -141,12 +160,13 @@ fn attempt_state(attempt: &Attempt) -> &'static str {
     }
 }
 
-fn run_detail(run: &Run) -> Option<String> {
+fn run_detail(state: &State, run: &Run, now_us: u64) -> Option<String> {
     match &run.phase {
+        RunPhase::Queued if state.is_held(run) => run.held_words(now_us),
         RunPhase::Queued => run
             .last_attempt()
             .and_then(|attempt| attempt.end.as_ref())
-            .map(|end| format!("waits again: {}", end_words(end))),
+            .map(|end| format!("waits again: {}", end.words())),
         RunPhase::Active => run
             .last_attempt()?
             .members
@@ -160,30 +180,8 @@ fn run_detail(run: &Run) -> Option<String> {
             _ => run
                 .last_attempt()
                 .and_then(|attempt| attempt.end.as_ref())
-                .map(end_words),
+                .map(MemberEnd::words),
         },
-    }
-}
-
-/// How a member ended, in words.
-pub fn end_words(end: &MemberEnd) -> String {
-    let kind = match &end.kind {
-        EndKind::Exited { code } => format!("exited with {code}"),
-        EndKind::Signaled { signal } => format!("killed by signal {signal}"),
-        EndKind::Stopped => "stopped".to_owned(),
-        EndKind::TimeLimit => "ran into its time limit".to_owned(),
-        EndKind::LaunchFailed { node_fault: true } => {
-            "could not be started, by the node's fault".to_owned()
-        }
-        EndKind::LaunchFailed { node_fault: false } => "could not be started".to_owned(),
-        EndKind::Fenced => "stopped by its node, which had lost its lease".to_owned(),
-        EndKind::Lost => "lost".to_owned(),
-        EndKind::OutOfMemory => "ran out of memory".to_owned(),
-    };
-    if end.message.is_empty() {
-        kind
-    } else {
-        format!("{kind}: {}", end.message)
     }
 }
 
@@ -208,7 +206,7 @@ fn attempt_view(attempt: &Attempt) -> AttemptView {
         placed_us: attempt.placed_us,
         started_us: attempt.started_us,
         ended_us: attempt.ended_us,
-        end: attempt.end.as_ref().map(end_words),
+        end: attempt.end.as_ref().map(MemberEnd::words),
         members: attempt
             .members
             .iter()
@@ -370,6 +368,8 @@ pub fn policy_view(policy: &Policy) -> PolicyView {
         currency: policy.currency.clone(),
         minimum_run_ms: policy.minimum_run_ms,
         reservation_after_ms: policy.reservation_after_ms,
+        retry_wait_ms: policy.retry.first_wait_ms,
+        retry_wait_longest_ms: policy.retry.longest_wait_ms,
     }
 }
 
@@ -409,6 +409,10 @@ pub fn policy_from_http(view: PolicyView) -> Result<Policy, ApiError> {
         currency: view.currency,
         minimum_run_ms: view.minimum_run_ms,
         reservation_after_ms: view.reservation_after_ms,
+        retry: RetryPolicy {
+            first_wait_ms: view.retry_wait_ms,
+            longest_wait_ms: view.retry_wait_longest_ms,
+        },
     })
 }
 

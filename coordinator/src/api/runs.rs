@@ -258,9 +258,10 @@ pub async fn explain(
     Path(run): Path<String>,
 ) -> Result<Json<Explanation>, ApiError> {
     let id = run_id(&run)?;
-    let waits = app
-        .driver
-        .read(|state| visible(state, &identity, id).map(|run| run.phase == RunPhase::Queued))?;
+    let waits = app.driver.read(|state| {
+        visible(state, &identity, id)
+            .map(|run| run.phase == RunPhase::Queued && !state.is_held(run))
+    })?;
     let outlook = if waits {
         outlook::of_run(&app, id).await?
     } else {
@@ -268,11 +269,14 @@ pub async fn explain(
     };
     app.driver.read(|state| {
         let run = visible(state, &identity, id)?;
-        let mut waiting = scheduler::explain(state, run);
+        let now_us = crate::now_us();
+        // The state's own time may be the past: nothing is written while nothing happens.
+        let mut waiting =
+            scheduler::held(state, run, now_us).unwrap_or_else(|| scheduler::explain(state, run));
         if let Some(outlook) = &outlook {
             waiting = waiting.beside(outlook);
         }
-        let view = convert::run_view(state, run, crate::now_us());
+        let view = convert::run_view(state, run, now_us);
         Ok(Json(Explanation {
             run: view.id,
             state: view.state,

@@ -1,4 +1,5 @@
 //! Plans whenever the state has changed, or the plan said to look again, and proposes what it says.
+//! Before that it lets the time pass for what is due by it alone: runs held back, start deadlines.
 
 use super::LEADER;
 use crate::driver::DriverHandle;
@@ -15,6 +16,7 @@ pub async fn run(driver: DriverHandle) {
     let mut planner = Planner::default();
     loop {
         applied.borrow_and_update();
+        let due_us = pass_time(&driver).await;
         let started = Instant::now();
         let now_us = crate::now_us();
         let Plan {
@@ -24,6 +26,12 @@ pub async fn run(driver: DriverHandle) {
             ..
         } = driver.read(|state| planner.plan(state, now_us.max(state.time_us())));
         metrics::histogram!("coordinator_plan_seconds").record(started.elapsed().as_secs_f64());
+        // What is due and has not come to pass is not asked for at once again.
+        let again_at_us = again_at_us
+            .into_iter()
+            .filter(|at_us| *at_us > now_us)
+            .chain(due_us)
+            .min();
         let planned = (placements.len(), preemptions.len());
         let mut commands = Vec::new();
         if !placements.is_empty() {
@@ -62,6 +70,21 @@ pub async fn run(driver: DriverHandle) {
             }
         }
     }
+}
+
+/// Lets the state know the time when something is due by it, and says when the next such thing is.
+async fn pass_time(driver: &DriverHandle) -> Option<u64> {
+    let now_us = crate::now_us();
+    let due_us = driver.read(|state| state.next_due_us())?;
+    if due_us > now_us {
+        return Some(due_us);
+    }
+    if let Err(error) = driver.propose(LEADER.to_owned(), None, Command::Tick).await {
+        tracing::warn!(%error, "the time could not be passed on; the next look tries again");
+    }
+    // A clock that went back after this look would make one entry after another.
+    let next_us = driver.read(|state| state.next_due_us())?;
+    Some(next_us.max(now_us + REFUSED_AGAIN_US))
 }
 
 /// Waits for the next change, or for the time at which the plan would say something else. False when

@@ -75,6 +75,27 @@ pub struct RunSpec {
     /// never borrows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preemptible: Option<bool>,
+    /// Longest time from its submission until it first starts; one that has not started by then ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_deadline_ms: Option<u64>,
+    /// A signal before its time limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<WarningSpec>,
+}
+
+/// A signal that a workload is sent before its time limit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WarningSpec {
+    /// How long before the limit.
+    pub before_ms: u64,
+    /// `SIGUSR1`, `SIGUSR2`, `SIGHUP` or `SIGINT`.
+    #[serde(default = "user_signal")]
+    pub signal: String,
+}
+
+fn user_signal() -> String {
+    "SIGUSR1".to_owned()
 }
 
 fn one() -> u32 {

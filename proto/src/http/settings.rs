@@ -184,6 +184,16 @@ pub struct PolicyView {
     /// How long a run may find no room in its turn before devices are kept for it.
     #[serde(default = "five_minutes_ms")]
     pub reservation_after_ms: u64,
+    /// How long a run waits after its first failure before it is tried again; doubled with each.
+    #[serde(default = "five_seconds_ms")]
+    pub retry_wait_ms: u64,
+    /// The longest that it waits.
+    #[serde(default = "five_minutes_ms")]
+    pub retry_wait_longest_ms: u64,
+}
+
+fn five_seconds_ms() -> u64 {
+    5_000
 }
 
 fn five_minutes_ms() -> u64 {

@@ -25,7 +25,7 @@ pub fn judge(
         return;
     }
     for run in state.runs().values() {
-        let waits = run.phase == RunPhase::Queued && !placed.runs.contains_key(&run.id);
+        let waits = may_start(state, run) && !placed.runs.contains_key(&run.id);
         let Some(pool) = run.spec.pool.as_ref().filter(|_| waits) else {
             continue;
         };
@@ -34,6 +34,14 @@ pub fn judge(
             judge_waiting(state, plan, (run, pool), placed, claims, violations);
         }
     }
+}
+
+/// Whether a run waits, and is not held back after a failure.
+pub fn may_start(state: &State, run: &Run) -> bool {
+    let held = run
+        .held_until_us
+        .is_some_and(|until_us| until_us > state.time_us());
+    run.phase == RunPhase::Queued && !held
 }
 
 /// A run others are stopping for finds as much room as before, whoever started meanwhile; only others
@@ -117,7 +125,7 @@ fn judge_passed_over(
 fn shapes_waiting(state: &State, run: &Run, pool: &PoolName) -> usize {
     let mut distinct: Vec<&Run> = Vec::new();
     for other in state.runs().values() {
-        if other.phase == RunPhase::Queued
+        if may_start(state, other)
             && other.tenant == run.tenant
             && other.spec.pool.as_ref() == Some(pool)
             && !distinct.iter().any(|known| alike(known, other))

@@ -2,9 +2,10 @@
 
 use crate::Violation;
 use crate::books::Books;
+use crate::completeness::may_start;
 use crate::room::Ask;
 use crate::tree::{Standing, Tree};
-use coordinator_core::model::{DeviceDescription, Run, RunId, RunPhase, TenantName};
+use coordinator_core::model::{DeviceDescription, Run, RunId, TenantName};
 use coordinator_core::scheduler::Plan;
 use coordinator_core::state::{Placement, State};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +30,7 @@ pub fn judge<'a>(
     };
     for placement in &plan.placements {
         let run = state.runs().get(&placement.run);
-        let Some(run) = run.filter(|run| run.phase == RunPhase::Queued) else {
+        let Some(run) = run.filter(|run| may_start(state, run)) else {
             violations.push(Violation::NotWaiting { run: placement.run });
             continue;
         };

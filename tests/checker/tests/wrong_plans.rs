@@ -759,3 +759,21 @@ fn who_is_in_another_pool_is_stopped_for_nobody_here() {
         "{found:?}"
     );
 }
+
+#[test]
+fn a_run_that_is_held_after_a_failure_leaves_its_device_idle_until_its_time() {
+    let mut world = World::with_nodes(&[("node-1", "1xA100-80G")]);
+    let run = world.submit(WorkloadSpec {
+        retries: 1,
+        ..gpus(1)
+    });
+    world.plan_and_place();
+    world.end(run, 0, EndKind::Exited { code: 1 });
+    let hasty = planned(vec![placement(run, 2, &[("node-1", &[0])])]);
+    let found = |world: &World, plan: &Plan| judge(&world.state, plan, world.now_us);
+    assert_eq!(found(&world, &planned(Vec::new())), []);
+    assert_eq!(found(&world, &hasty), [Violation::NotWaiting { run }]);
+    world.wait_out(run);
+    assert_eq!(found(&world, &hasty), []);
+    assert_ne!(found(&world, &planned(Vec::new())), []);
+}

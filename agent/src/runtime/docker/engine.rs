@@ -332,6 +332,7 @@ impl Engine {
         let signal = match signal {
             Signal::Terminate => "SIGTERM",
             Signal::Kill => "SIGKILL",
+            Signal::Warn(signal) => signal.as_str(),
         };
         let options = KillContainerOptionsBuilder::default()
             .signal(signal)

@@ -10,7 +10,7 @@ use crate::launcher::{
     replace, short_path,
 };
 use crate::runtime::{Attempt, RuntimeEvent, RuntimeEvents, lost};
-use agent_core::{Exit, Key, Observation, Signal};
+use agent_core::{Exit, Key, Observation, Signal, WarningSignal};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::process::Stdio;
@@ -176,6 +176,10 @@ impl Connection {
                     let signal = match signal {
                         Signal::Terminate => rustix::process::Signal::TERM,
                         Signal::Kill => rustix::process::Signal::KILL,
+                        Signal::Warn(WarningSignal::User1) => rustix::process::Signal::USR1,
+                        Signal::Warn(WarningSignal::User2) => rustix::process::Signal::USR2,
+                        Signal::Warn(WarningSignal::Hangup) => rustix::process::Signal::HUP,
+                        Signal::Warn(WarningSignal::Interrupt) => rustix::process::Signal::INT,
                     };
                     let request = Request::Signal {
                         name: key.to_string(),

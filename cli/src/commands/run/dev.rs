@@ -146,6 +146,8 @@ fn assignment(id: &str, spec: RunSpec, devices: Vec<GrantedDevice>) -> Assignmen
             user: std::env::var("USER").unwrap_or_else(|_| "local".to_owned()),
             display_id: id.to_owned(),
             working_folder: String::new(),
+            // Nobody holds a dev run to its time limit.
+            warning: None,
         },
         devices,
         member_count: 1,

@@ -4,7 +4,7 @@ use super::command;
 use crate::failure::{Failure, on_path};
 use crate::pack::{self, Listing};
 use crate::project::{self, Project};
-use platform_proto::http::RunSpec;
+use platform_proto::http::{RunSpec, WarningSpec};
 use std::path::{Path, PathBuf};
 
 /// What stands on the command line.
@@ -117,6 +117,10 @@ pub fn spec(
         retries: project.retries.unwrap_or(0),
         tenant: typed.tenant.clone(),
         preemptible: project.preemptible,
+        start_deadline_ms: project.start_within_ms,
+        warning: project
+            .warn_before
+            .map(|(before_ms, signal)| WarningSpec { before_ms, signal }),
     })
 }
 
@@ -146,6 +150,8 @@ fn over(flags: Project, file: Project) -> Project {
         priority: flags.priority.or(file.priority),
         time_limit_ms: flags.time_limit_ms.or(file.time_limit_ms),
         retries: flags.retries.or(file.retries),
+        start_within_ms: flags.start_within_ms.or(file.start_within_ms),
+        warn_before: flags.warn_before.or(file.warn_before),
         preemptible: flags.preemptible.or(file.preemptible),
         image: flags.image.or(file.image),
         requirements: flags.requirements.or(file.requirements),

@@ -414,6 +414,14 @@ pub fn policy(policy: &PolicyView) -> String {
                 duration(policy.reservation_after_ms.saturating_mul(1000))
             ),
         ),
+        (
+            "retry wait",
+            format!(
+                "{} after a failure, doubled with each, at most {}",
+                duration(policy.retry_wait_ms.saturating_mul(1000)),
+                duration(policy.retry_wait_longest_ms.saturating_mul(1000))
+            ),
+        ),
     ])
 }
 

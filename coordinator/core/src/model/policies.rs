@@ -1,7 +1,9 @@
 //! What a platform team sets beside tenants: pools, tokens, and the policy of cost tags, caps, prices and
 //! preemption.
 
-use super::{MemberDemand, PoolName, ScheduledPrice, TenantName, UserName, WorkloadSpec};
+use super::{
+    MemberDemand, PoolName, RetryPolicy, ScheduledPrice, TenantName, UserName, WorkloadSpec,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -40,6 +42,9 @@ pub struct Policy {
     /// How long a run may find no room in its turn before devices are kept for it.
     #[serde(default = "Policy::default_reservation_after_ms")]
     pub reservation_after_ms: u64,
+    /// How long a run waits after a failure before it is tried again.
+    #[serde(default)]
+    pub retry: RetryPolicy,
 }
 
 /// What a missing cost tag does.
@@ -77,6 +82,7 @@ impl Default for Policy {
             currency: "USD".to_owned(),
             minimum_run_ms: Self::default_minimum_run_ms(),
             reservation_after_ms: Self::default_reservation_after_ms(),
+            retry: RetryPolicy::default(),
         }
     }
 }

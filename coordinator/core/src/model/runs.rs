@@ -32,6 +32,9 @@ pub struct Run {
     /// Others were stopped for it: it goes before all others until it is placed.
     #[serde(default)]
     pub has_claim: bool,
+    /// Not to be placed before this time, for its last attempt has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until_us: Option<u64>,
 }
 
 /// Who asked to stop a run, and why.

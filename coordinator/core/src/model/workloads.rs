@@ -48,11 +48,64 @@ pub struct WorkloadSpec {
     pub time_limit_ms: Option<u64>,
     /// How often a failure of the user's own making is tried again.
     pub retries: u32,
+    /// Longest time from its submission until it first starts; one that has not started by then ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_deadline_ms: Option<u64>,
+    /// A signal to its processes before its time limit ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<Warning>,
     /// Tenant to charge; absent: the submitter's.
     pub tenant: Option<TenantName>,
     /// Whether it may be stopped and queued again for another run. One that may not never borrows.
     #[serde(default = "WorkloadSpec::default_preemptible")]
     pub preemptible: bool,
+}
+
+/// A signal that a workload is sent some time before its time limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// How long before the limit, in milliseconds.
+    pub before_ms: u64,
+    /// Which.
+    pub signal: WarningSignal,
+}
+
+/// The signals that a workload may ask to be warned with: those that end a program which does not
+/// handle them, and say nothing of the platform's own stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WarningSignal {
+    /// SIGUSR1.
+    #[serde(rename = "SIGUSR1")]
+    User1,
+    /// SIGUSR2.
+    #[serde(rename = "SIGUSR2")]
+    User2,
+    /// SIGHUP.
+    #[serde(rename = "SIGHUP")]
+    Hangup,
+    /// SIGINT.
+    #[serde(rename = "SIGINT")]
+    Interrupt,
+}
+
+impl WarningSignal {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::User1, Self::User2, Self::Hangup, Self::Interrupt];
+
+    /// `SIGUSR1`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User1 => "SIGUSR1",
+            Self::User2 => "SIGUSR2",
+            Self::Hangup => "SIGHUP",
+            Self::Interrupt => "SIGINT",
+        }
+    }
+
+    /// Reads [`Self::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|signal| signal.as_str() == text)
+    }
 }
 
 /// What one member needs of one node, read off a resolved spec.

@@ -290,6 +290,31 @@ fn check_form(spec: &WorkloadSpec) -> Result<(), Refusal> {
                 .allowed("more than 0, as in --time-limit 2h"),
         );
     }
+    if spec.start_deadline_ms == Some(0) {
+        return Err(
+            Refusal::invalid("a start deadline of 0 would end the run before it starts")
+                .allowed("more than 0, as in --start-within 2h"),
+        );
+    }
+    if let Some(warning) = &spec.warning {
+        match spec.time_limit_ms {
+            None => {
+                return Err(Refusal::invalid(
+                    "a warning before the time limit is asked for, and no time limit",
+                )
+                .hint("add --time-limit 2h"));
+            }
+            Some(limit_ms) if warning.before_ms == 0 || warning.before_ms >= limit_ms => {
+                return Err(Refusal::invalid(format!(
+                    "a warning {} s before a time limit of {} s would never come",
+                    warning.before_ms / 1000,
+                    limit_ms / 1000
+                ))
+                .allowed("more than 0, and less than the time limit"));
+            }
+            Some(_) => {}
+        }
+    }
     if spec.gpu_memory_mib == Some(0) {
         return Err(
             Refusal::invalid("a GPU-memory cap of 0 leaves nothing to run in")

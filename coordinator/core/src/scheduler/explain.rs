@@ -28,6 +28,8 @@ pub enum Tier {
     WaitingForReserved,
     /// Room is there: the next plan takes it.
     NextPlan,
+    /// It is held: it is tried again at a later time.
+    Held,
 }
 
 impl Tier {
@@ -43,6 +45,7 @@ impl Tier {
             Self::WaitingForGang => "waiting-for-gang",
             Self::WaitingForReserved => "waiting-for-reserved",
             Self::NextPlan => "next-plan",
+            Self::Held => "held",
         }
     }
 }
@@ -85,6 +88,9 @@ pub fn explain(state: &State, run: &Run) -> Waiting {
             hint: None,
         };
     }
+    if let Some(waiting) = held(state, run, state.time_us()) {
+        return waiting;
+    }
     let giving_way: Vec<String> = state
         .stopping_runs()
         .filter(|other| {
@@ -115,6 +121,21 @@ pub fn explain(state: &State, run: &Run) -> Waiting {
         waiting.reasons.extend(owed(state, run));
     }
     super::kept::explain(state, run, waiting)
+}
+
+/// What a run is held for, as of a time that the state may not have seen yet; `None` when it is not
+/// held.
+pub fn held(state: &State, run: &Run, now_us: u64) -> Option<Waiting> {
+    let words = run.held_words(now_us).filter(|_| state.is_held(run))?;
+    Some(Waiting {
+        tier: Tier::Held,
+        summary: format!("held: {words}"),
+        reasons: Vec::new(),
+        hint: Some(format!(
+            "see what it said: platform logs {}; or give it up: platform stop {}",
+            run.id, run.id
+        )),
+    })
 }
 
 /// Who holds what this run may take, named until a few.

@@ -26,7 +26,7 @@ mod reserve;
 mod trial;
 
 pub use estimate::{Durations, Estimate, estimate};
-pub use explain::{Tier, Waiting, explain, explain_spec};
+pub use explain::{Tier, Waiting, explain, explain_spec, held};
 pub use forecast::preempted_by;
 pub use outlook::{Change, GivesWay, Holder, Outlook, Position, Until, outlook};
 pub use planner::Planner;
@@ -54,7 +54,7 @@ pub struct Plan {
     /// not be gone in time.
     pub reservations: Vec<Reservation>,
     /// When to plan again even if nothing changes until then: a run that is left alone for its first
-    /// while may be stopped from then on.
+    /// while may be stopped from then on, and one that is held may be tried again.
     pub again_at_us: Option<u64>,
 }
 

@@ -31,7 +31,10 @@ impl Planner {
     /// The plan, and how often it looked for room: its cost, which tests hold down.
     pub(super) fn plan_counted(&mut self, state: &State, now_us: u64) -> (Plan, usize) {
         self.follow(state);
-        let mut plan = Plan::default();
+        let mut plan = Plan {
+            again_at_us: state.next_release_us(),
+            ..Plan::default()
+        };
         let mut looks = 0;
         for (pool, tenants) in state.queues().pools() {
             let placed_before = plan.placements.len();

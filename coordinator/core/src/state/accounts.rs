@@ -192,7 +192,14 @@ fn subject(command: &Command, events: &[Event]) -> String {
         Command::RemoveBudget { name } => name.clone(),
         Command::CreateToken { token, .. } => token.id.clone(),
         Command::RevokeToken { id } => id.clone(),
-        Command::Tick => "clock".to_owned(),
+        Command::Tick => events
+            .iter()
+            .filter_map(|event| match event {
+                Event::RunEnded { run } => Some(run.to_string()),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+            .join("+"),
         Command::AcknowledgeOutbox { .. } => "outbox".to_owned(),
     }
 }

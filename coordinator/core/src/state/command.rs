@@ -150,7 +150,7 @@ pub enum Command {
         /// Its id.
         id: String,
     },
-    /// Time has passed: what was due takes effect, and nothing else.
+    /// Time has passed: what was due takes effect, and runs end that had to start by now.
     Tick,
     /// The tracking store holds every outbox record up to here.
     AcknowledgeOutbox {

@@ -10,6 +10,7 @@ impl State {
         self.recount_nodes();
         self.budgets.reindex();
         self.queues = super::Queues::default();
+        self.retime();
         self.active.clear();
         self.stopping.clear();
         self.claimants.clear();
@@ -22,7 +23,7 @@ impl State {
             };
             match run.phase {
                 RunPhase::Queued => {
-                    self.queues.insert(&run);
+                    self.enqueue(id);
                     if run.has_claim {
                         self.claimants.insert(id);
                     }

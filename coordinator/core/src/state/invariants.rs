@@ -111,16 +111,17 @@ impl State {
 
     fn queue_and_phases_agree(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
-        let queued: usize = self
+        let in_lines: usize = self
             .pools
             .keys()
             .map(|pool| self.queues.waiting(pool))
             .sum();
+        let queued = in_lines + self.held();
         let mut expected = 0;
         for run in self.runs.values() {
             let in_queue = self.queues.contains(run);
-            let waits = run.phase == RunPhase::Queued;
-            expected += usize::from(waits);
+            expected += usize::from(run.phase == RunPhase::Queued);
+            let waits = run.phase == RunPhase::Queued && !self.is_held(run);
             let active = run.phase == RunPhase::Active;
             let alive = run.last_attempt().is_some_and(|attempt| !attempt.is_over());
             let stopping = alive
@@ -164,6 +165,12 @@ impl State {
                     "capacity: {:?} counted, {:?}",
                     self.capacity, fresh.capacity
                 ),
+            });
+        }
+        if (&self.timers, &self.queues) != (&fresh.timers, &fresh.queues) {
+            violations.push(Violation {
+                invariant: "I6",
+                seen: format!("{:?} is not what the runs wait for", self.timers),
             });
         }
         for (what, counted, summed) in [

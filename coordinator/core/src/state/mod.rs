@@ -21,6 +21,7 @@ mod runs;
 mod settings;
 mod supposed;
 mod tenants;
+mod timers;
 
 pub use accounts::run_ledger_rows;
 pub use budgets::{BudgetAccount, Budgets};
@@ -67,6 +68,8 @@ pub struct State {
     #[serde(skip)]
     queues: Queues,
     #[serde(skip)]
+    timers: timers::Timers,
+    #[serde(skip)]
     active: BTreeSet<RunId>,
     #[serde(skip)]
     stopping: BTreeSet<RunId>,
@@ -106,6 +109,7 @@ impl Default for State {
             budgets: Budgets::default(),
             capacity: Capacity::default(),
             queues: Queues::default(),
+            timers: timers::Timers::default(),
             active: BTreeSet::new(),
             stopping: BTreeSet::new(),
             claimants: BTreeSet::new(),
@@ -147,6 +151,7 @@ impl State {
         self.time_us = self.time_us.max(entry.stamp_us);
         self.bring_prices_into_effect();
         self.settle_budgets(self.time_us);
+        self.release_held();
         self.forget_old_answers();
         let key = entry
             .idempotency_key
@@ -208,8 +213,8 @@ impl State {
             Command::SetPolicy { policy } => self.set_policy(policy),
             Command::CreateToken { hash, token } => self.create_token(hash, token),
             Command::RevokeToken { id } => self.revoke_token(id),
-            // What is due takes effect with every entry, before its command.
-            Command::Tick => Ok(Vec::new()),
+            // Prices and held runs take effect with every entry, before its command.
+            Command::Tick => Ok(self.pass_time()),
             Command::AcknowledgeOutbox { through } => Ok(self.acknowledge_outbox(*through)),
         }
     }
@@ -304,6 +309,7 @@ impl State {
             budgets: self.budgets.clone(),
             capacity: self.capacity.clone(),
             queues: self.queues.clone(),
+            timers: self.timers.clone(),
             active: self.active.clone(),
             stopping: self.stopping.clone(),
             claimants: self.claimants.clone(),

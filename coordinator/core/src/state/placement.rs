@@ -30,6 +30,9 @@ impl State {
         if run.phase != RunPhase::Queued {
             return Err("the run does not wait".to_owned());
         }
+        if self.is_held(run) {
+            return Err("the run is held until it is tried again".to_owned());
+        }
         let number = run.next_attempt();
         if placement.attempt != number {
             return Err(format!(
@@ -80,6 +83,7 @@ impl State {
         self.count_use(&tenant, &pool, asked, true);
         let rate = members.iter().map(Member::charge_rate).sum();
         self.count_charge(&tenant, &spec, self.time_us, 0, rate);
+        self.dequeue(placement.run);
         let time_us = self.time_us;
         let run = self
             .runs
@@ -87,6 +91,7 @@ impl State {
             .ok_or("the run does not exist")?;
         run.phase = RunPhase::Active;
         run.has_claim = false;
+        run.held_until_us = None;
         run.attempts.push(Attempt {
             number,
             epoch,
@@ -98,9 +103,7 @@ impl State {
             members,
             borrowed_milli,
         });
-        self.queues.remove(run);
         self.active.insert(placement.run);
-        self.claimants.remove(&placement.run);
         Ok(())
     }
 

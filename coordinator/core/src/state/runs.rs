@@ -40,10 +40,11 @@ impl State {
             losses: 0,
             cancelled: None,
             has_claim: false,
+            held_until_us: None,
         };
-        self.queues.insert(&run);
         self.live.insert(id);
         self.runs.insert(id, run);
+        self.enqueue(id);
         Ok(vec![Event::RunQueued {
             run: id,
             again: false,
@@ -53,6 +54,13 @@ impl State {
 
     pub(super) fn cancel(&mut self, id: RunId, by: &str, reason: Option<String>) -> Outcome {
         let time_us = self.time_us;
+        if self
+            .runs
+            .get(&id)
+            .is_some_and(|run| run.phase == RunPhase::Queued)
+        {
+            self.dequeue(id);
+        }
         let Some(run) = self.runs.get_mut(&id) else {
             return Err(unknown_run(id));
         };
@@ -71,8 +79,6 @@ impl State {
                     outcome: RunOutcome::Cancelled,
                     at_us: time_us,
                 };
-                self.queues.remove(run);
-                self.claimants.remove(&id);
                 self.live.remove(&id);
                 Ok(vec![Event::RunEnded { run: id }])
             }
@@ -113,6 +119,7 @@ impl State {
     /// The last member of the last attempt has been released: the run ends, or waits again.
     pub(super) fn settle_attempt(&mut self, id: RunId) -> Vec<Event> {
         let time_us = self.time_us;
+        let retry = self.policy.retry.clone();
         let Some(run) = self.runs.get_mut(&id) else {
             return Vec::new();
         };
@@ -139,12 +146,15 @@ impl State {
             (run.losses > MOST_LOSSES).then_some(RunOutcome::Failed)
         } else {
             run.failures += 1;
+            let wait_us = retry.wait_ms(run.failures).saturating_mul(1000);
+            run.held_until_us = (wait_us > 0).then(|| time_us.saturating_add(wait_us));
             (run.failures > run.spec.retries).then_some(RunOutcome::Failed)
         };
         self.active.remove(&id);
         self.stopping.remove(&id);
         match verdict {
             Some(outcome) => {
+                run.held_until_us = None;
                 run.phase = RunPhase::Ended {
                     outcome,
                     at_us: time_us,
@@ -154,7 +164,7 @@ impl State {
             }
             None => {
                 run.phase = RunPhase::Queued;
-                self.queues.insert(run);
+                self.enqueue(id);
                 vec![Event::RunQueued {
                     run: id,
                     again: true,

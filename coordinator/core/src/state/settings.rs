@@ -9,6 +9,8 @@ const LONGEST_DESCRIPTION: usize = 500;
 const LONGEST_MINIMUM_RUN_MS: u64 = 24 * 3_600 * 1000;
 /// 30 days: a run that waits for longer than that is not helped by devices that are kept.
 const LONGEST_RESERVATION_AFTER_MS: u64 = 30 * 24 * 3_600 * 1000;
+/// A day: a run that waits longer is submitted again.
+const LONGEST_RETRY_WAIT_MS: u64 = 24 * 3_600 * 1000;
 
 impl State {
     pub(super) fn set_pool(
@@ -100,6 +102,16 @@ impl State {
             .allowed("0 s to 30 d"));
         }
         let scheduled_prices = self.check_scheduled_prices(policy)?;
+        let retry = &policy.retry;
+        if retry.longest_wait_ms > LONGEST_RETRY_WAIT_MS
+            || retry.first_wait_ms > retry.longest_wait_ms
+        {
+            return Err(Refusal::invalid(format!(
+                "a wait of {} ms, at the longest {} ms, before a retry is out of range",
+                retry.first_wait_ms, retry.longest_wait_ms
+            ))
+            .allowed("0 s to 24 h, and the longest no shorter than the first"));
+        }
         self.policy = Policy {
             version: self.policy.version + 1,
             scheduled_prices,

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 impl State {
     /// This state, had the waiting run `id` asked for `spec`, at its old place in the queue. The spec
-    /// must be resolved ([`crate::policy::resolve`]). A run that does not wait is left as it is.
+    /// must be resolved ([`crate::policy::resolve`]). A run that does not wait, or is held, is left as it is.
     pub fn supposing(mut self, id: RunId, spec: WorkloadSpec) -> Self {
+        if self.runs.get(&id).is_some_and(|run| self.is_held(run)) {
+            return self;
+        }
         if let Some(run) = self.runs.get_mut(&id)
             && run.phase == RunPhase::Queued
         {

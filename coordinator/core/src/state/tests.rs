@@ -10,3 +10,4 @@ mod preemption;
 mod reports;
 mod settings;
 mod tenants;
+mod timers;

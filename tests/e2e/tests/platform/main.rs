@@ -12,6 +12,7 @@ mod guardrails;
 mod main_job;
 mod notebook;
 mod processes;
+mod retries;
 mod roles;
 mod scheduling;
 mod sdk;

@@ -161,6 +161,9 @@ fn every_end_of_a_workload_has_its_exit_code_and_its_words() {
 #[test]
 fn retries_are_for_failures_and_every_attempt_is_kept() {
     let platform = Platform::start();
+    platform
+        .cli(&["policy", "set", "--retry-wait", "10ms"])
+        .expect(0);
     let counter = platform.folder().join("tries");
     let script = format!(
         "echo x >> {0}; test $(wc -l < {0}) -ge 3",

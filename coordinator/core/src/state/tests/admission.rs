@@ -1,7 +1,7 @@
 //! What a submit may ask, and how each refusal says what was given, what is allowed, what to do.
 
 use crate::fixtures::*;
-use crate::model::{TagMode, WorkloadSpec};
+use crate::model::{TagMode, Warning, WarningSignal, WorkloadSpec};
 use crate::policy::{Refusal, RefusalKind};
 use crate::state::{Command, Event, QuotaChange};
 use std::collections::BTreeMap;
@@ -12,6 +12,13 @@ fn world() -> World {
     cpu.cpu_milli = 8_000;
     world.join(cpu);
     world
+}
+
+fn warning(before_ms: u64) -> Warning {
+    Warning {
+        before_ms,
+        signal: WarningSignal::User1,
+    }
 }
 
 fn refusal(change: impl FnOnce(&mut WorkloadSpec)) -> Refusal {
@@ -75,6 +82,12 @@ fn malformed_specs_are_invalid_and_name_what_was_given() {
         (|s| s.priority = 101, "priority 101"),
         (|s| s.priority = i32::MIN, "priority -2147483648"),
         (|s| s.time_limit_ms = Some(0), "time limit of 0"),
+        (|s| s.warning = Some(warning(1_000)), "and no time limit"),
+        (
+            |s| (s.time_limit_ms, s.warning) = (Some(60_000), Some(warning(60_000))),
+            "a warning 60 s before a time limit of 60 s",
+        ),
+        (|s| s.start_deadline_ms = Some(0), "start deadline of 0"),
         (|s| s.gpu_memory_mib = Some(0), "cap of 0"),
         (|s| s.source_sha256 = Some("A".repeat(64)), "not a SHA-256"),
         (

@@ -82,9 +82,9 @@ fn the_ledger_of_a_partial_gang_with_retries_is_exact_to_the_microsecond() {
     world.end(run, 1, EndKind::Exited { code: 1 });
     world.now_us = 2_000_020;
     world.end(run, 0, EndKind::Stopped);
-    world.now_us = 3_000_000;
+    world.now_us = 8_000_000;
     world.place_on(run, &[("node-1", &[1]), ("node-2", &[0])]);
-    world.now_us = 3_000_000 + HOUR_US;
+    world.now_us = 8_000_000 + HOUR_US;
     world.end(run, 0, EndKind::Exited { code: 0 });
     world.now_us += 1;
     assert_eq!(
@@ -115,16 +115,16 @@ fn the_ledger_of_a_partial_gang_with_retries_is_exact_to_the_microsecond() {
             (
                 2,
                 0,
-                3_000_000,
-                3_000_000 + HOUR_US,
+                8_000_000,
+                8_000_000 + HOUR_US,
                 1_000 * u128::from(HOUR_US),
                 2_500_000
             ),
             (
                 2,
                 1,
-                3_000_000,
-                3_000_001 + HOUR_US,
+                8_000_000,
+                8_000_001 + HOUR_US,
                 1_000 * u128::from(HOUR_US + 1),
                 400_000
             ),

@@ -76,6 +76,7 @@ fn retries_are_spent_by_the_users_failures_and_by_nothing_else() {
             again: true,
             warnings: vec![]
         }));
+        world.wait_out(run);
         assert_eq!(world.plan_and_place(), [run]);
     }
     assert_eq!((world.run(run).failures, world.run(run).losses), (2, 3));
@@ -295,6 +296,7 @@ fn what_an_attempt_recorded_before_its_own_end_is_taken_after_the_next_has_begun
     let run = active(&mut world, spec);
     let (_, first) = world.report_of(run, 0, MemberPhase::Running);
     world.end(run, 0, EndKind::Exited { code: 3 });
+    world.wait_out(run);
     world.plan_and_place();
     assert!(!world.state.is_current(first.key, first.epoch));
     assert!(world.state.may_record(first.key, first.epoch));

@@ -48,6 +48,14 @@ fn a_policy_that_could_never_be_kept_is_refused() {
             "=1 MiB",
         ),
         (|p| p.currency = "euro".to_owned(), "currency \"euro\""),
+        (
+            |p| p.retry.longest_wait_ms = 1,
+            "a wait of 5000 ms, at the longest 1 ms",
+        ),
+        (
+            |p| p.retry.longest_wait_ms = u64::MAX,
+            "at the longest 18446744073709551615 ms",
+        ),
     ];
     for (change, expected) in table {
         let mut world = World::new();
