@@ -392,6 +392,7 @@ fn typed(args: RunArgs) -> prepare::Typed {
         },
         no_requirements: args.no_requirements,
         tenant: args.tenant,
+        after: args.after,
         folder: args.folder,
         max_upload_bytes: args.max_upload,
     }

@@ -53,7 +53,7 @@ impl Paint {
             "succeeded" | "finished" | "ready" => "32",
             "running" => "36",
             "failed" | "lost" => "31",
-            "queued" | "cordoned" | "draining" | "stopping" => "33",
+            "held" | "queued" | "cordoned" | "draining" | "stopping" => "33",
             _ => return state.to_owned(),
         };
         self.wrap(code, state)

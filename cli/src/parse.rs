@@ -308,6 +308,17 @@ pub fn run_id(text: &str) -> Result<String, Failure> {
         .hint("platform runs list"))
 }
 
+/// A run to follow, and how it must have ended: `17`, `run-17:ok`, `run-17:any`.
+pub fn dependency(text: &str) -> Result<String, Failure> {
+    let (run, condition) = text.split_once(':').unwrap_or((text, "ok"));
+    match (run_id(run), condition) {
+        (Ok(run), "ok" | "any") => Ok(format!("{run}:{condition}")),
+        _ => Err(Failure::usage(format!("`{text}` is not a run to follow"))
+            .allowed("run-17, run-17:ok, run-17:any")
+            .hint("platform runs list")),
+    }
+}
+
 /// A decimal number, not negative, in thousandths.
 fn decimal_milli(text: &str) -> Option<u64> {
     decimal(text, 3)

@@ -163,6 +163,7 @@ impl Cluster {
             warning: None,
             tenant: Some(tenant.clone()),
             preemptible: true,
+            after: Vec::new(),
         };
         self.apply(Command::Submit {
             spec: Box::new(spec),

@@ -89,7 +89,8 @@ pub struct RunsList {
 }
 
 /// States that `runs list --state` takes.
-const RUN_STATES: [&str; 8] = [
+const RUN_STATES: [&str; 9] = [
+    "held",
     "queued",
     "assigned",
     "preparing",

@@ -11,6 +11,7 @@ Examples:
   platform run --tag team=nlp notebook.ipynb              a notebook, executed as it is
   platform run --gpus 2 --tag team=nlp -- torchrun --nproc-per-node 2 train.py
   platform run --gpu-fraction 0.5 --gpu-memory 20G --tag team=nlp train.py
+  platform run --after run-17 --tag team=nlp evaluate.py  starts once run-17 has succeeded
   platform run --dry-run train.py                         the plan and the price, nothing submitted
   platform run --dev train.py                             here and now, without the platform
 
@@ -66,6 +67,9 @@ pub struct RunArgs {
     /// Give it up when it has not started by then, from now: 2h
     #[arg(long, value_name = "TIME", value_parser = parse::duration_ms, help_heading = PLACE)]
     pub start_within: Option<u64>,
+    /// Start once RUN has succeeded, or with RUN:any once it has ended; repeatable
+    #[arg(long = "after", value_name = "RUN[:ok|:any]", value_parser = parse::dependency, conflicts_with = "dev", help_heading = PLACE)]
+    pub after: Vec<String>,
     /// Tenant to charge [default: yours]
     #[arg(long, value_name = "TENANT", help_heading = PLACE)]
     pub tenant: Option<String>,

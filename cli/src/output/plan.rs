@@ -160,6 +160,7 @@ pub fn plan(plan: &SubmitResponse, upload: Option<&Upload>, paint: Paint) -> Str
                 String::new()
             },
         ),
+        ("follows", plain(&spec.after.join(", "))),
         (
             "time limit",
             spec.time_limit_ms

@@ -115,7 +115,7 @@ fn state_colour(state: &str) -> Option<Color> {
         "succeeded" | "finished" | "ready" => Some(Color::DarkGreen),
         "running" => Some(Color::DarkCyan),
         "failed" | "lost" => Some(Color::DarkRed),
-        "queued" | "cordoned" | "draining" | "stopping" => Some(Color::DarkYellow),
+        "held" | "queued" | "cordoned" | "draining" | "stopping" => Some(Color::DarkYellow),
         _ => None,
     }
 }

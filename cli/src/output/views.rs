@@ -182,6 +182,7 @@ fn run_head(run: &RunView, now_us: u64, paint: Paint) -> String {
         ),
         ("user", plain(&run.user)),
         ("tenant", plain(&run.tenant)),
+        ("follows", plain(&run.spec.after.join(", "))),
         ("pool", spec.pool.clone().unwrap_or_default()),
         ("tags", tags(&spec.tags)),
         (

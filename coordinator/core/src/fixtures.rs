@@ -53,6 +53,7 @@ pub fn spec() -> WorkloadSpec {
         warning: None,
         tenant: None,
         preemptible: true,
+        after: Vec::new(),
     }
 }
 
@@ -253,7 +254,7 @@ impl World {
     /// Submits a spec that must be admitted.
     pub fn submit(&mut self, spec: WorkloadSpec) -> RunId {
         match self.accept(submit(spec)).as_slice() {
-            [Event::RunQueued { run, .. }] => *run,
+            [Event::RunQueued { run, .. } | Event::RunHeld { run, .. }] => *run,
             events => panic!("{events:#?}"),
         }
     }

@@ -24,6 +24,8 @@ const TENANTS: [&str; 3] = ["default", "nlp", "vision"];
 #[derive(Debug, Clone)]
 enum Step {
     Submit(Box<WorkloadSpec>, Option<u8>),
+    /// Each is to follow some runs, with success or however they end.
+    Follow(Box<WorkloadSpec>, Vec<(u8, bool)>),
     Plan,
     PlaceAnywhere(u8, u8, u8),
     Progress(u8, MemberPhase),
@@ -132,6 +134,8 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (specs(), proptest::option::weighted(0.2, 0_u8..4))
             .prop_map(|(spec, key)| Step::Submit(Box::new(spec), key)),
+        2 => (specs(), proptest::collection::vec((any_u8(), any::<bool>()), 1..3))
+            .prop_map(|(spec, after)| Step::Follow(Box::new(spec), after)),
         6 => Just(Step::Plan),
         2 => (any_u8(), any_u8(), any_u8()).prop_map(|(a, b, c)| Step::PlaceAnywhere(a, b, c)),
         4 => (any_u8(), prop_oneof![
@@ -386,6 +390,18 @@ impl History {
             Step::Submit(spec, key) => {
                 self.apply_keyed(submit(*spec), key.map(|key| format!("key-{key}")));
                 return;
+            }
+            Step::Follow(mut spec, after) => {
+                spec.after = after
+                    .into_iter()
+                    .filter_map(|(which, any)| {
+                        Some(Dependency {
+                            run: self.some_run(which)?,
+                            condition: if any { Condition::Any } else { Condition::Ok },
+                        })
+                    })
+                    .collect();
+                submit(*spec)
             }
             Step::Plan => return self.place_planned(),
             Step::PlaceAnywhere(which, node, index) => {

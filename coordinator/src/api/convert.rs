@@ -45,6 +45,11 @@ pub fn spec_from_http(spec: RunSpec) -> Result<WorkloadSpec, ApiError> {
         preemptible: spec.preemptible.unwrap_or(true),
         start_deadline_ms: spec.start_deadline_ms,
         warning: spec.warning.map(warning_from_http).transpose()?,
+        after: spec
+            .after
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, coordinator_core::model::InvalidName>>()?,
     })
 }
 
@@ -89,6 +94,7 @@ pub fn spec_to_http(spec: &WorkloadSpec) -> RunSpec {
             before_ms: warning.before_ms,
             signal: warning.signal.as_str().to_owned(),
         }),
+        after: spec.after.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -136,6 +142,7 @@ pub fn whole_gpu_us(gpu_milli_us: u128) -> u64 {
 /// The state of a run, in one word.
 pub fn run_state(run: &Run) -> &'static str {
     match &run.phase {
+        RunPhase::Held => "held",
         RunPhase::Queued => "queued",
         RunPhase::Active => run.last_attempt().map_or("queued", attempt_state),
         RunPhase::Ended { outcome, .. } => match outcome {
@@ -163,6 +170,10 @@ fn attempt_state(attempt: &Attempt) -> &'static str {
 fn run_detail(state: &State, run: &Run, now_us: u64) -> Option<String> {
     match &run.phase {
         RunPhase::Queued if state.is_held(run) => run.held_words(now_us),
+        RunPhase::Held => {
+            let after: Vec<String> = run.spec.after.iter().map(ToString::to_string).collect();
+            Some(format!("follows {}", after.join(", ")))
+        }
         RunPhase::Queued => run
             .last_attempt()
             .and_then(|attempt| attempt.end.as_ref())

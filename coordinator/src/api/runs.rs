@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use coordinator_core::model::{Role, Run, RunId, RunPhase};
-use coordinator_core::policy::{self, Refusal, RefusalKind};
+use coordinator_core::policy::{Refusal, RefusalKind};
 use coordinator_core::scheduler::{self, Tier};
 use coordinator_core::state::{Command, Event, State as Replicated};
 use platform_proto::http::{
@@ -71,12 +71,7 @@ pub async fn submit(
     if request.dry_run {
         let asked = request.outlook.then(|| spec.clone());
         let mut plan = app.driver.read(|state| {
-            let admitted = policy::resolve(state.surroundings(&tenant)?, spec)?;
-            if let Some(refusal) = state.stopped_by(&tenant, &admitted.spec) {
-                return Err(refusal.into());
-            }
-            let mut warnings = admitted.warnings;
-            warnings.extend(state.budget_warnings(&tenant, &admitted.spec));
+            let admitted = state.admit(&tenant, spec)?;
             let waiting = scheduler::explain_spec(state, &admitted.spec, &tenant);
             let ahead = admitted.spec.pool.as_ref().map_or(0, |pool| {
                 state
@@ -100,7 +95,7 @@ pub async fn submit(
                 starts_now,
                 waits_because: (!starts_now).then_some(waiting.summary),
                 budgets: budgets::of_run(state, &identity, &tenant, &admitted.spec),
-                warnings,
+                warnings: admitted.warnings,
                 simulated: is_simulated(state, &admitted.spec),
                 reasons: waiting.reasons,
                 outlook: None,
@@ -124,7 +119,9 @@ pub async fn submit(
     let (id, warnings) = events
         .iter()
         .find_map(|event| match event {
-            Event::RunQueued { run, warnings, .. } => Some((*run, warnings.clone())),
+            Event::RunQueued { run, warnings, .. } | Event::RunHeld { run, warnings } => {
+                Some((*run, warnings.clone()))
+            }
             _ => None,
         })
         .ok_or_else(|| {

@@ -81,6 +81,10 @@ pub struct RunSpec {
     /// A signal before its time limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<WarningSpec>,
+    /// What must have ended before it may start: `run-17:ok` (with success), `run-17:any`; `run-17`
+    /// means the former.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
 }
 
 /// A signal that a workload is sent before its time limit.
@@ -167,7 +171,8 @@ pub struct RunView {
     pub tenant: String,
     /// Who submitted it.
     pub user: String,
-    /// `queued`, `assigned`, `preparing`, `running`, `stopping`, `succeeded`, `failed`, `cancelled`.
+    /// `held`, `queued`, `assigned`, `preparing`, `running`, `stopping`, `succeeded`, `failed`,
+    /// `cancelled`.
     pub state: String,
     /// What the node is doing while preparing, or why it waits or ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]

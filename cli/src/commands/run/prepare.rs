@@ -18,6 +18,8 @@ pub struct Typed {
     pub no_requirements: bool,
     /// Tenant to charge.
     pub tenant: Option<String>,
+    /// What it follows.
+    pub after: Vec<String>,
     /// Folder to pack.
     pub folder: PathBuf,
     /// Largest folder.
@@ -121,6 +123,7 @@ pub fn spec(
         warning: project
             .warn_before
             .map(|(before_ms, signal)| WarningSpec { before_ms, signal }),
+        after: typed.after.clone(),
     })
 }
 

@@ -50,6 +50,8 @@ pub struct Cancellation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunPhase {
+    /// Waits for other runs to end, and is not looked at until they have.
+    Held,
     /// Waits to be placed.
     Queued,
     /// Its last attempt holds devices.

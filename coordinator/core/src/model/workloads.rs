@@ -1,6 +1,6 @@
 //! What a user asks to run, before and after defaults.
 
-use super::{PoolName, TenantName};
+use super::{Dependency, PoolName, TenantName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -59,6 +59,9 @@ pub struct WorkloadSpec {
     /// Whether it may be stopped and queued again for another run. One that may not never borrows.
     #[serde(default = "WorkloadSpec::default_preemptible")]
     pub preemptible: bool,
+    /// What must have ended before it may start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Dependency>,
 }
 
 /// A signal that a workload is sent some time before its time limit.

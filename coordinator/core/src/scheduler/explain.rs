@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub enum Tier {
     /// It does not wait.
     NotWaiting,
+    /// It waits for other runs or for a later time, not for devices.
+    Held,
     /// It would borrow: it may not be preempted, or what is idle is not lent.
     OverQuota,
     /// Its tenant, or one above it, holds all that its limit allows.
@@ -28,8 +30,6 @@ pub enum Tier {
     WaitingForReserved,
     /// Room is there: the next plan takes it.
     NextPlan,
-    /// It is held: it is tried again at a later time.
-    Held,
 }
 
 impl Tier {
@@ -37,6 +37,7 @@ impl Tier {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotWaiting => "not-waiting",
+            Self::Held => "held",
             Self::OverQuota => "over-quota",
             Self::OverLimit => "over-limit",
             Self::OverBudget => "over-budget",
@@ -45,7 +46,6 @@ impl Tier {
             Self::WaitingForGang => "waiting-for-gang",
             Self::WaitingForReserved => "waiting-for-reserved",
             Self::NextPlan => "next-plan",
-            Self::Held => "held",
         }
     }
 }
@@ -77,6 +77,11 @@ impl Waiting {
 
 /// Why this run waits.
 pub fn explain(state: &State, run: &Run) -> Waiting {
+    if run.phase == RunPhase::Held
+        && let Some(held) = super::held::explain(state, &run.spec)
+    {
+        return held;
+    }
     if run.phase != RunPhase::Queued {
         return Waiting {
             tier: Tier::NotWaiting,
@@ -228,6 +233,9 @@ fn quota_wait(
 
 /// Why a run with this resolved spec would wait if it were queued now.
 pub fn explain_spec(state: &State, spec: &WorkloadSpec, tenant: &TenantName) -> Waiting {
+    if let Some(held) = super::held::explain(state, spec) {
+        return held;
+    }
     let pool = spec.pool.clone().unwrap_or_else(PoolName::default_pool);
     if let Some(refusal) = state.stopped_by(tenant, spec) {
         return Waiting {

@@ -16,6 +16,7 @@ mod estimate;
 mod explain;
 mod fairness;
 mod forecast;
+mod held;
 mod kept;
 mod outlook;
 mod pass;

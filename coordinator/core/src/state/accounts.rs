@@ -170,7 +170,7 @@ fn subject(command: &Command, events: &[Event]) -> String {
         Command::Submit { .. } => events
             .iter()
             .find_map(|event| match event {
-                Event::RunQueued { run, .. } => Some(run.to_string()),
+                Event::RunQueued { run, .. } | Event::RunHeld { run, .. } => Some(run.to_string()),
                 _ => None,
             })
             .unwrap_or_default(),
@@ -218,7 +218,12 @@ fn detail(command: &Command) -> String {
             spec.nodes,
             spec.tags,
             spec.environment.keys().collect::<Vec<_>>()
-        ),
+        )
+        .and_then(|()| {
+            spec.after
+                .iter()
+                .try_for_each(|dependency| write!(text, " after={dependency}"))
+        }),
         Command::Cancel { reason, .. } => {
             write!(text, "reason={:?}", reason.as_deref().unwrap_or(""))
         }

@@ -13,6 +13,13 @@ pub enum Event {
         /// Why.
         refusal: Refusal,
     },
+    /// A run waits for others to end before it is queued.
+    RunHeld {
+        /// Run.
+        run: RunId,
+        /// Guardrails that warn.
+        warnings: Vec<String>,
+    },
     /// A run waits in the queue.
     RunQueued {
         /// Run.

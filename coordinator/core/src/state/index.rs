@@ -11,6 +11,7 @@ impl State {
         self.budgets.reindex();
         self.queues = super::Queues::default();
         self.retime();
+        self.followers.clear();
         self.active.clear();
         self.stopping.clear();
         self.claimants.clear();
@@ -22,6 +23,9 @@ impl State {
                 continue;
             };
             match run.phase {
+                RunPhase::Held => {
+                    self.hold_or_queue(id);
+                }
                 RunPhase::Queued => {
                     self.enqueue(id);
                     if run.has_claim {

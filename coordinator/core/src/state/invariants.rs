@@ -18,6 +18,7 @@ impl State {
         let mut violations = self.capacity_is_never_exceeded();
         violations.extend(self.grants_and_members_agree());
         violations.extend(self.queue_and_phases_agree());
+        violations.extend(self.followers_wait_for_what_went_before());
         violations.extend(self.usage_is_the_sum_of_grants());
         violations.extend(self.admission_held_for_every_live_run());
         violations.extend(self.budgets_are_the_sum_of_charges());

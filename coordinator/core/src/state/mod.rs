@@ -8,6 +8,7 @@ mod accounts;
 mod budgets;
 mod capacity;
 mod command;
+mod dependencies;
 mod event;
 mod index;
 mod invariants;
@@ -28,6 +29,7 @@ pub use budgets::{BudgetAccount, Budgets};
 pub use command::{
     Command, Entry, MemberPlacement, MemberReport, ParentChange, Placement, Preemption, QuotaChange,
 };
+pub use dependencies::{Followers, MOST_DEPENDENCIES};
 pub use event::Event;
 pub use invariants::Violation;
 pub use nodes::unknown_node;
@@ -79,6 +81,8 @@ pub struct State {
     used_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
     #[serde(skip)]
     stopping_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
+    #[serde(skip)]
+    followers: Followers,
     tokens: BTreeMap<String, Token>,
     outbox: VecDeque<OutboxRecord>,
     outbox_sequence: u64,
@@ -115,6 +119,7 @@ impl Default for State {
             claimants: BTreeSet::new(),
             used_milli: BTreeMap::new(),
             stopping_milli: BTreeMap::new(),
+            followers: Followers::default(),
             tokens: BTreeMap::new(),
             outbox: VecDeque::new(),
             outbox_sequence: 0,
@@ -315,6 +320,7 @@ impl State {
             claimants: self.claimants.clone(),
             used_milli: self.used_milli.clone(),
             stopping_milli: self.stopping_milli.clone(),
+            followers: self.followers.clone(),
             tokens: BTreeMap::new(),
             audit_head: self.audit_head.clone(),
             ..*self

@@ -6,13 +6,25 @@ use crate::model::{
     Attempt, Cancellation, EndKind, MemberEnd, Run, RunId, RunOutcome, RunPhase, StopReason,
     TenantName, UserName, WorkloadSpec,
 };
-use crate::policy::{self, Refusal, RefusalKind};
+use crate::policy::{self, Admitted, Refusal, RefusalKind};
 use std::sync::Arc;
 
 /// Attempts that the platform may lose before it says that this run cannot be kept alive here.
 const MOST_LOSSES: u32 = 10;
 
 impl State {
+    /// What a submit that is charged to this tenant would be admitted as, or why it is refused.
+    pub fn admit(&self, tenant: &TenantName, spec: WorkloadSpec) -> Result<Admitted, Refusal> {
+        let mut admitted = policy::resolve(self.surroundings(tenant)?, spec)?;
+        self.check_dependencies(&admitted.spec.after, tenant)?;
+        if let Some(refusal) = self.stopped_by(tenant, &admitted.spec) {
+            return Err(refusal);
+        }
+        let warnings = self.budget_warnings(tenant, &admitted.spec);
+        admitted.warnings.extend(warnings);
+        Ok(admitted)
+    }
+
     pub(super) fn submit(
         &mut self,
         spec: &WorkloadSpec,
@@ -20,12 +32,7 @@ impl State {
         user: &UserName,
     ) -> Outcome {
         let charged = spec.tenant.clone().unwrap_or_else(|| tenant.clone());
-        let admitted = policy::resolve(self.surroundings(&charged)?, spec.clone())?;
-        if let Some(refusal) = self.stopped_by(&charged, &admitted.spec) {
-            return Err(refusal);
-        }
-        let mut warnings = admitted.warnings;
-        warnings.extend(self.budget_warnings(&charged, &admitted.spec));
+        let admitted = self.admit(&charged, spec.clone())?;
         let id = RunId(self.next_run);
         self.next_run += 1;
         let run = Run {
@@ -44,11 +51,15 @@ impl State {
         };
         self.live.insert(id);
         self.runs.insert(id, run);
-        self.enqueue(id);
-        Ok(vec![Event::RunQueued {
-            run: id,
-            again: false,
-            warnings,
+        let warnings = admitted.warnings;
+        Ok(vec![if self.hold_or_queue(id) {
+            Event::RunHeld { run: id, warnings }
+        } else {
+            Event::RunQueued {
+                run: id,
+                again: false,
+                warnings,
+            }
         }])
     }
 
@@ -70,6 +81,12 @@ impl State {
                 format!("{id} has already ended"),
             )
             .hint(format!("see how with: platform runs show {id}"))),
+            RunPhase::Held => {
+                self.end_held(id, by, reason);
+                let mut events = vec![Event::RunEnded { run: id }];
+                events.extend(self.tell_followers(id));
+                Ok(events)
+            }
             RunPhase::Queued => {
                 run.cancelled = Some(Cancellation {
                     by: by.to_owned(),
@@ -80,7 +97,9 @@ impl State {
                     at_us: time_us,
                 };
                 self.live.remove(&id);
-                Ok(vec![Event::RunEnded { run: id }])
+                let mut events = vec![Event::RunEnded { run: id }];
+                events.extend(self.tell_followers(id));
+                Ok(events)
             }
             RunPhase::Active => {
                 run.cancelled.get_or_insert(Cancellation {
@@ -160,7 +179,9 @@ impl State {
                     at_us: time_us,
                 };
                 self.live.remove(&id);
-                vec![Event::RunEnded { run: id }]
+                let mut events = vec![Event::RunEnded { run: id }];
+                events.extend(self.tell_followers(id));
+                events
             }
             None => {
                 run.phase = RunPhase::Queued;

@@ -3,6 +3,7 @@
 mod admission;
 mod books;
 mod budgets;
+mod dependencies;
 mod ends;
 mod nodes;
 mod placement;

@@ -81,7 +81,12 @@ impl State {
             }
             None => self.queues.insert(run),
         }
-        if let Some(at_us) = start_by_us(run) {
+        self.note_start_deadline(id);
+    }
+
+    /// A run waits, in whatever way, and may have to start by some time.
+    pub(super) fn note_start_deadline(&mut self, id: RunId) {
+        if let Some(at_us) = self.runs.get(&id).and_then(start_by_us) {
             self.timers.start_by.insert((at_us, id));
         }
     }
@@ -115,6 +120,7 @@ impl State {
         let mut events = Vec::new();
         while let Some(id) = take_due(&mut self.timers.start_by, self.time_us) {
             self.dequeue(id);
+            self.forget_follower(id);
             let at_us = self.time_us;
             let Some(run) = self.runs.get_mut(&id) else {
                 continue;
@@ -132,6 +138,7 @@ impl State {
             };
             self.live.remove(&id);
             events.push(Event::RunEnded { run: id });
+            events.extend(self.tell_followers(id));
         }
         events
     }

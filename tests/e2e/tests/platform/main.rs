@@ -1,6 +1,7 @@
 //! Every end-to-end test, in one binary so that it links once. Real processes, the real binary; each
 //! test has a platform of its own in a folder of its own.
 
+mod arrays;
 mod budgets;
 mod crash;
 mod dev;
