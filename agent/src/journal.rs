@@ -260,6 +260,25 @@ pub fn files_of(line: &[u8]) -> Vec<String> {
         .collect()
 }
 
+/// When the last of the checkpoints that these lines tell of was made, in microseconds since the epoch.
+/// Only a line that may tell of one is parsed.
+pub fn last_checkpoint_us(lines: &[u8]) -> Option<u64> {
+    const KIND: &str = "checkpoint";
+    #[derive(Deserialize)]
+    struct Told<'a> {
+        #[serde(borrow)]
+        k: Cow<'a, str>,
+        at_us: u64,
+    }
+    lines
+        .split(|byte| *byte == b'\n')
+        .filter(|line| line.windows(KIND.len()).any(|part| part == KIND.as_bytes()))
+        .filter_map(|line| serde_json::from_slice::<Told<'_>>(line).ok())
+        .filter(|told| told.k == KIND)
+        .map(|told| told.at_us)
+        .max()
+}
+
 /// The beginning of a line, harmless in a terminal.
 fn shown(line: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(&line[..line.len().min(60)]))
@@ -293,6 +312,19 @@ mod tests {
         let skipped: Vec<usize> = sifted.skipped.iter().map(|skipped| skipped.line).collect();
         assert_eq!(skipped, [1, 2, 3, 4]);
         assert_eq!((sifted.records, sifted.last_sequence), (2, 2));
+    }
+
+    #[test]
+    fn the_last_checkpoint_is_read_off_the_lines_and_nothing_else_is_taken_for_one() {
+        let lines = br#"{"s":1,"k":"checkpoint","at_us":50,"step":1}
+{"s":2,"k":"tags","tags":{"checkpoint":"x"},"at_us":90}
+{"step":null,"at_us":70,"k":"checkpoint","s":3}
+{"s":4,"k":"checkpoint","at_us":"soon"}
+{"s":5,"k":"checkpoint","at_us":-1}
+{"s":6,"k":"checkpoint","at
+"#;
+        assert_eq!(last_checkpoint_us(lines), Some(70));
+        assert_eq!(last_checkpoint_us(b"{\"s\":1,\"k\":\"tags\"}\n"), None);
     }
 
     #[test]

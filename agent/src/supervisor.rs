@@ -49,6 +49,8 @@ pub(crate) enum Event {
     },
     /// All that an ended member recorded is stored.
     Drained(Key),
+    /// A member's journal says that all its work until then (wall clock) is saved.
+    Checkpointed { key: Key, at_us: u64 },
     /// The node was read.
     Sampled(Sample),
 }
@@ -298,6 +300,7 @@ impl Supervisor {
                 self.drained.push(key);
                 self.tell_drained();
             }
+            Event::Checkpointed { key, at_us } => self.core.checkpointed(key, at_us, clock::now()),
             Event::Sampled(sample) => {
                 if let Some(outbound) = &self.outbound {
                     let at_us = clock::now().wall_us;

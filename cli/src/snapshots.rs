@@ -73,6 +73,7 @@ pub mod values {
                 placed_us: NOW_US - 12 * MINUTE_US,
                 started_us: Some(NOW_US - 11 * MINUTE_US),
                 ended_us: Some(NOW_US - MINUTE_US),
+                checkpointed_us: Some(NOW_US - 3 * MINUTE_US),
                 end: Some("exited with 0".to_owned()),
                 members: vec![MemberView {
                     node: "node-7".to_owned(),

@@ -90,6 +90,7 @@ pub fn report(report: &proto::MemberReport) -> Option<MemberReport> {
         detail: text(&report.detail),
         end,
         enforcement: text(&report.enforcement),
+        checkpointed_us: (report.checkpointed_us > 0).then_some(report.checkpointed_us),
     })
 }
 

@@ -8,6 +8,9 @@ use crate::reconcile::Action;
 /// SIGKILL is sent again after this long: a process in an uninterruptible wait dies only afterwards,
 /// and a signal lost with a connection to the launcher must not be the last.
 const KILL_AGAIN_US: u64 = 5_000_000;
+/// Checkpoints told of are at least so far apart: one that is made every second must not fill the
+/// coordinator's log, and half a minute of work is not worth choosing by.
+const CHECKPOINTS_APART_US: u64 = 30_000_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
@@ -39,6 +42,9 @@ pub(crate) struct Member {
     /// The warning before its time limit has been sent, or it is too late for it.
     warned: bool,
     at_us: u64,
+    checkpointed_us: Option<u64>,
+    /// The last of them that was worth a report of its own.
+    checkpoint_told_us: Option<u64>,
     /// The coordinator has let go of it; forget it once ended.
     pub(crate) retire: bool,
     /// Adopted, and it surely never started: nothing is done until the coordinator asks for it again.
@@ -57,6 +63,8 @@ impl Member {
             stopping: None,
             warned: false,
             at_us: now.wall_us,
+            checkpointed_us: None,
+            checkpoint_told_us: None,
             retire: false,
             dormant: false,
             end_told: false,
@@ -82,6 +90,7 @@ impl Member {
             end: None,
             message: String::new(),
             at_us: self.at_us,
+            checkpointed_us: self.checkpointed_us,
         };
         match &self.phase {
             Phase::Preparing { detail: None } => {}
@@ -103,6 +112,21 @@ impl Member {
             }
         }
         report
+    }
+
+    /// The workload says that all its work until then is saved; whether that is worth a report now. Any
+    /// report tells of the last one.
+    pub(crate) fn checkpointed(&mut self, at_us: u64, now: Now) -> bool {
+        // What is not yet is not saved.
+        let at_us = at_us.min(now.wall_us);
+        self.checkpointed_us = self.checkpointed_us.max(Some(at_us));
+        let is_due = self
+            .checkpoint_told_us
+            .is_none_or(|told_us| at_us >= told_us.saturating_add(CHECKPOINTS_APART_US));
+        if is_due && !self.ended() {
+            self.checkpoint_told_us = Some(at_us);
+        }
+        is_due && !self.ended()
     }
 
     /// What the runtime found of it after a restart of the agent; `cause` is the stop already begun.

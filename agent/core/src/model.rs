@@ -344,6 +344,8 @@ pub struct MemberReport {
     pub message: String,
     /// Wall clock, for people.
     pub at_us: u64,
+    /// Wall clock when the workload last said that all its work is saved.
+    pub checkpointed_us: Option<u64>,
 }
 
 /// The time, as the shell read it.

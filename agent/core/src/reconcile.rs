@@ -268,6 +268,15 @@ impl Core {
         actions
     }
 
+    /// Takes a workload's word that all its work until `at_us` (wall clock) is saved.
+    pub fn checkpointed(&mut self, key: Key, at_us: u64, now: Now) {
+        if let Some(member) = self.members.get_mut(&key)
+            && member.checkpointed(at_us, now)
+        {
+            self.outbox.changed(key);
+        }
+    }
+
     /// Takes the passing of time; the shell calls it when [`Core::next_wake_us`] has come.
     pub fn tick(&mut self, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();

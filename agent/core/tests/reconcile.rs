@@ -209,6 +209,36 @@ fn an_end_is_reported_until_it_is_acknowledged_and_again_on_a_new_session() {
 }
 
 #[test]
+fn checkpoints_are_told_of_at_once_then_half_a_minute_apart_and_with_every_other_report() {
+    let mut core = running(assignment(1), 10);
+    let (sequence, _) = core.next_report(at(11)).unwrap();
+    core.acknowledged(sequence);
+    let told = |core: &mut Core, saved_us: u64| {
+        core.checkpointed(key(1), saved_us, at(saved_us + 1));
+        let told = core.next_report(at(saved_us + 2));
+        told.map(|(sequence, members)| {
+            core.acknowledged(sequence);
+            members[0].checkpointed_us
+        })
+    };
+    assert_eq!(told(&mut core, 20), Some(Some(20)));
+    assert_eq!(told(&mut core, 10 * SECOND), None);
+    assert_eq!(told(&mut core, 31 * SECOND), Some(Some(31 * SECOND)));
+    assert_eq!(told(&mut core, 40 * SECOND), None);
+    // One that an earlier journal tells of later changes nothing.
+    assert_eq!(told(&mut core, 30 * SECOND), None);
+    assert_eq!(core.hello()[0].checkpointed_us, Some(40 * SECOND));
+    core.observe(key(1), exited(0), at(41 * SECOND));
+    let ended = report(&mut core, 42 * SECOND).unwrap();
+    assert_eq!(ended.checkpointed_us, Some(40 * SECOND));
+    // What is yet to come is not saved.
+    let mut core = running(assignment(1), 10);
+    core.checkpointed(key(1), 90 * SECOND, at(50));
+    assert_eq!(core.hello()[0].checkpointed_us, Some(50));
+    core.checkpointed(key(7), 1, at(50));
+}
+
+#[test]
 fn states_between_two_batches_coalesce_into_the_last() {
     let mut core = running(assignment(1), 10);
     core.observe(key(1), exited(0), at(12));

@@ -4,7 +4,8 @@
 //! are left alone, a torn last line is not a record yet, and links are not followed.
 
 use crate::journal::{
-    Behind, LONGEST_LINE_BYTES, Sifted, Skipped, files_of, lost, sequence_of, sift, too_long,
+    Behind, LONGEST_LINE_BYTES, Sifted, Skipped, files_of, last_checkpoint_us, lost, sequence_of,
+    sift, too_long,
 };
 use crate::logs;
 use crate::runtime::Attempt;
@@ -35,6 +36,8 @@ pub(super) struct Progress {
     uploaded: BTreeSet<String>,
     /// Run and name of writers that the store never takes.
     refused: BTreeSet<(String, String)>,
+    /// When all work was last saved, by what was read since it was last asked.
+    checkpointed_us: Option<u64>,
 }
 
 /// A piece of a journal, ready to send.
@@ -57,6 +60,11 @@ pub(super) fn tracked_run(attempt: &Attempt) -> String {
 }
 
 impl Progress {
+    /// When the workload last said that all its work is saved, once for each time that it did.
+    pub(super) fn take_checkpoint(&mut self) -> Option<u64> {
+        self.checkpointed_us.take()
+    }
+
     /// Sends all that is there; the number of records sent. One writer's trouble does not hold up the
     /// others: it is told at the end. `ended` says that the attempt writes no more.
     pub(super) async fn drain(
@@ -122,6 +130,9 @@ impl Progress {
         });
         let mut sent = 0;
         while let Some(mut piece) = next_piece(&folder, cursor, ended)? {
+            // Who would lose least is asked before the store has answered, and without one too.
+            let saved_us = last_checkpoint_us(&piece.sifted.lines);
+            self.checkpointed_us = self.checkpointed_us.max(saved_us);
             if piece.sifted.records > 0 {
                 for sha256 in piece.files {
                     let path = run_folder.join("files").join(&sha256);

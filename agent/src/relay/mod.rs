@@ -305,7 +305,11 @@ impl Relay {
             return;
         };
         entry.busy = false;
-        entry.progress = Some(passed.progress);
+        let mut progress = passed.progress;
+        if let Some(at_us) = progress.take_checkpoint() {
+            let _ = self.events.send(Event::Checkpointed { key, at_us });
+        }
+        entry.progress = Some(progress);
         let mut all_stored = false;
         let pause = match passed.outcome {
             Ok(sent) => {

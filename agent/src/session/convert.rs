@@ -111,6 +111,7 @@ pub(crate) fn report(report: MemberReport, enforcement: String) -> wire::MemberR
         message: report.message,
         at_us: report.at_us,
         enforcement,
+        checkpointed_us: report.checkpointed_us.unwrap_or(0),
         ..Default::default()
     };
     let Some(end) = report.end else {

@@ -215,6 +215,7 @@ impl Cluster {
                     message: String::new(),
                 }),
                 enforcement: None,
+                checkpointed_us: None,
             };
             let node = attempt.members[0].node.clone();
             self.apply(Command::Report {

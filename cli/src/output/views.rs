@@ -224,6 +224,10 @@ fn attempt_text(attempt: &AttemptView, now_us: u64) -> String {
     if let Some(took) = took {
         text.push_str(&format!("  {took}"));
     }
+    if let Some(at_us) = attempt.checkpointed_us {
+        let ago = duration(now_us.saturating_sub(at_us));
+        text.push_str(&format!("  checkpoint {ago} ago"));
+    }
     text.push('\n');
     for (rank, member) in attempt.members.iter().enumerate() {
         let held: Vec<String> = member.devices.iter().map(grant).collect();

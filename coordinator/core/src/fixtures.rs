@@ -329,6 +329,7 @@ impl World {
             detail: None,
             end: None,
             enforcement: None,
+            checkpointed_us: None,
         };
         (attempt.members[member as usize].node.clone(), report)
     }

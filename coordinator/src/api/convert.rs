@@ -217,6 +217,7 @@ fn attempt_view(attempt: &Attempt) -> AttemptView {
         placed_us: attempt.placed_us,
         started_us: attempt.started_us,
         ended_us: attempt.ended_us,
+        checkpointed_us: attempt.checkpointed_us,
         end: attempt.end.as_ref().map(MemberEnd::words),
         members: attempt
             .members

@@ -46,6 +46,8 @@ pub(crate) enum Body {
         done: u64,
         total: u64,
     },
+    /// The agents tell the coordinator of it: it matters while the run is alive, and nothing is stored.
+    Checkpoint,
     Artifact(Artifact),
     Model {
         name: String,
@@ -178,6 +180,7 @@ struct Raw<'a> {
     status: Option<String>,
     error: Option<String>,
     ended_us: Option<u64>,
+    at_us: Option<u64>,
     through: Option<u64>,
     why: Option<String>,
 }
@@ -242,6 +245,7 @@ impl Raw<'_> {
                 done: needed("done", self.done)?,
                 total: needed("total", self.total)?,
             }),
+            "checkpoint" => needed("at_us", self.at_us).map(|_| Body::Checkpoint),
             "artifact" => {
                 let artifact = Artifact {
                     path: needed("path", self.path)?,
@@ -457,6 +461,8 @@ mod tests {
         let record = one(r#"{"new":{"a":[1]},"total":4,"done":1,"k":"progress","s":9}"#);
         assert_eq!(record.sequence, 9);
         assert_eq!(record.body, Ok(Body::Progress { done: 1, total: 4 }));
+        let record = one(r#"{"s":2,"k":"checkpoint","step":null,"at_us":7}"#);
+        assert_eq!(record.body, Ok(Body::Checkpoint));
     }
 
     #[test]
@@ -495,6 +501,10 @@ mod tests {
             (r#"{"s":1,"k":"params","params":{"a":[1]}}"#, "not a scalar"),
             (r#"{"s":1,"k":"tags","tags":{"":"x"}}"#, "empty name"),
             (r#"{"s":1,"k":"tags","tags":{"a":1}}"#, "cannot be read"),
+            (
+                r#"{"s":1,"k":"checkpoint","step":41}"#,
+                "\"at_us\" is missing",
+            ),
             (
                 r#"{"s":1,"k":"progress","done":-1,"total":2}"#,
                 "cannot be read",

@@ -458,6 +458,7 @@ impl Target<'_> {
                 .await?;
                 Ok(())
             }
+            Body::Checkpoint => Ok(()),
             Body::Artifact(artifact) => {
                 sqlx::query(
                     "INSERT INTO artifact (run_id, path, sha256, size_bytes) VALUES ($1, $2, $3, $4) \

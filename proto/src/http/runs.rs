@@ -220,6 +220,9 @@ pub struct AttemptView {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_us: Option<u64>,
+    /// When it last said that all its work is saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpointed_us: Option<u64>,
     /// How it ended, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<String>,

@@ -138,6 +138,22 @@ class Run:
         except Exception as error:
             say(f"log_progress skipped {done!r} of {total!r}: {error}", once="log_progress")
 
+    def log_checkpoint(
+        self, path: Optional[Union[str, os.PathLike[str]]] = None, step: Optional[int] = None
+    ) -> None:
+        """Says that all work until now is saved, and so what would be lost if the run were stopped.
+
+        With `path` the file or folder is kept as an artifact too; a checkpoint that stays on a disk of
+        your own needs none. Call it once the checkpoint is whole on disk. A run that must give way to
+        another is chosen by what it would lose since then.
+        """
+        saved_us = _now_ns() // 1000
+        if step is not None and step.__class__ is not int:
+            step = _clean_step(step)
+        if path is not None:
+            self.log_artifact(path)
+        self._record_now("checkpoint", at_us=saved_us, step=step)
+
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Keeps parameters; values other than text, numbers, booleans and None are kept as text."""
         from ._recorder import batches, clean_key, clean_param

@@ -14,7 +14,7 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TOKEN = "secret-token"
-KINDS = {"open", "points", "params", "tags", "progress", "artifact", "model", "close"}
+KINDS = {"open", "points", "params", "tags", "progress", "checkpoint", "artifact", "model", "close"}
 
 
 class Store:

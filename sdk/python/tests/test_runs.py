@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import textwrap
+import time
 
 import pytest
 
@@ -242,6 +243,26 @@ def test_params_tags_and_progress_are_recorded(script, store, online):
     assert store.records(kind="tags")[0]["tags"] == {"stage": "final"}
     progress = store.records(kind="progress")
     assert (progress[-1]["done"], progress[-1]["total"]) == (1000, 1000) and len(progress) < 20
+
+
+def test_a_checkpoint_says_when_all_was_saved_and_keeps_the_file_when_told_which(script, store, online):
+    before_us = time.time_ns() // 1000
+    script(
+        """
+        open("weights.bin", "w").write("0.5")
+        with platform.training_run() as run:
+            run.log_checkpoint(step=41)
+            run.log_checkpoint("weights.bin", step=42)
+            run.log_checkpoint()
+        run.log_checkpoint()
+        """,
+        **online,
+    )
+    checkpoints = store.records(kind="checkpoint")
+    assert [record["step"] for record in checkpoints] == [41, 42, None]
+    assert before_us <= checkpoints[0]["at_us"] <= checkpoints[2]["at_us"] <= time.time_ns() // 1000
+    (weights,) = store.records(kind="artifact")
+    assert (weights["path"], store.blobs[weights["sha256"]]) == ("weights.bin", b"0.5")
 
 
 def test_artifacts_are_kept_as_they_were_when_logged(script, store, online):

@@ -329,6 +329,7 @@ impl History {
             detail: None,
             end: Some(end(kind)),
             enforcement: None,
+            checkpointed_us: None,
         };
         self.apply(Command::Report {
             node,

@@ -100,6 +100,9 @@ pub struct Attempt {
     /// recorded borrow.
     #[serde(default)]
     pub borrowed_milli: u64,
+    /// When one of its members last said that all its work is saved: what a stop would lose began then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpointed_us: Option<u64>,
 }
 
 /// Why an attempt is stopped.
@@ -288,6 +291,14 @@ impl Run {
             .flat_map(|member| &member.devices)
             .map(|grant| u64::from(grant.share_milli))
             .sum()
+    }
+
+    /// Since when its live attempt has done work that a stop would lose: since its last checkpoint, or
+    /// since it has held its devices. `None` when nothing is alive.
+    pub fn unsaved_since_us(&self) -> Option<u64> {
+        let held_since_us = self.held_since_us()?;
+        let checkpointed_us = self.last_attempt()?.checkpointed_us.unwrap_or(0);
+        Some(held_since_us.max(checkpointed_us))
     }
 
     /// The key of one member of its last attempt.

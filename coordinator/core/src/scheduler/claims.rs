@@ -1,5 +1,5 @@
-//! Which runs give way to those that may take from them: those with the least work to lose, then the
-//! fewest, and never one that does not make room.
+//! Which runs give way to those that may take from them: those with the least work to lose since their
+//! last checkpoint, then the fewest, and never one that does not make room.
 //!
 //! Nodes are asked one by one what they would have to lose; the cheapest are taken first, and each run
 //! is checked as `apply` will check it, after those before it. What claims together would take from a
@@ -343,9 +343,9 @@ impl<'a> Claim<'a> {
         true
     }
 
-    /// Work since the attempt was granted its devices.
+    /// Work since the last checkpoint, or since the attempt was granted its devices.
     fn loss(&self, run: &Run) -> u128 {
-        let since_us = run.held_since_us().unwrap_or(self.now_us);
+        let since_us = run.unsaved_since_us().unwrap_or(self.now_us);
         u128::from(run.held_milli()) * u128::from(self.now_us.saturating_sub(since_us))
     }
 

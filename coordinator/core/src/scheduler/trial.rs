@@ -134,6 +134,7 @@ impl Trial {
                         message: String::new(),
                     }),
                     enforcement: None,
+                    checkpointed_us: None,
                 };
                 (at.node.clone(), report)
             })

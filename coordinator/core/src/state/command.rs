@@ -234,6 +234,9 @@ pub struct MemberReport {
     pub end: Option<MemberEnd>,
     /// How caps are enforced.
     pub enforcement: Option<String>,
+    /// When the workload last said that all its work is saved, by the node's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpointed_us: Option<u64>,
 }
 
 impl Command {

@@ -102,6 +102,7 @@ impl State {
             end: None,
             members,
             borrowed_milli,
+            checkpointed_us: None,
         });
         self.active.insert(placement.run);
         Ok(())

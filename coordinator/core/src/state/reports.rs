@@ -44,9 +44,16 @@ impl State {
         if member.phase == MemberPhase::Ended {
             return Vec::new();
         }
-        let told_more = report.enforcement.is_some() && report.enforcement != member.enforcement;
+        let mut told_more =
+            report.enforcement.is_some() && report.enforcement != member.enforcement;
         if told_more {
             member.enforcement.clone_from(&report.enforcement);
+        }
+        // By the node's own clock: one that runs ahead saves nothing of what is yet to be done.
+        let checkpointed_us = report.checkpointed_us.map(|at_us| at_us.min(time_us));
+        if checkpointed_us > attempt.checkpointed_us {
+            attempt.checkpointed_us = checkpointed_us;
+            told_more = true;
         }
         if report.phase == MemberPhase::Ended {
             let end = report.end.clone().unwrap_or(MemberEnd {

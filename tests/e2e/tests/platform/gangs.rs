@@ -54,6 +54,84 @@ fn submit(platform: &Platform, name: &str, gpus: u32, nodes: u32, limit_ms: Opti
     )
 }
 
+/// Works, and saves all its work once a file says so.
+const SAVES: &str = r#"
+import os, pathlib, time
+import engineersofai_platform as platform
+with platform.training_run() as run:
+    print("works", flush=True)
+    while not pathlib.Path(os.environ["SAVE_NOW"]).exists():
+        time.sleep(0.02)
+    run.log_checkpoint(step=41)
+    time.sleep(1000)
+"#;
+
+#[test]
+fn of_two_borrowers_that_are_equally_old_the_one_that_has_just_saved_its_work_gives_way() {
+    let platform = Platform::with_devices(&["2xA100-80G"]);
+    for tenant in ["nlp", "guests"] {
+        platform.cli(&["tenants", "create", tenant]).expect(0);
+    }
+    platform
+        .cli(&["policy", "set", "--minimum-run", "1ms"])
+        .expect(0);
+    let sdk = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/python");
+    let borrower = |name: &str, tenant: &str, save_now: &std::path::Path| {
+        platform.submit(
+            name,
+            &json!({
+                "name": name,
+                "command": ["python3", "-c", SAVES],
+                "gpus": 1,
+                "tenant": tenant,
+                "tags": {"team": tenant},
+                "environment": {"PYTHONPATH": sdk, "SAVE_NOW": save_now},
+            }),
+        )
+    };
+    let (early, late) = (
+        platform.folder().join("early"),
+        platform.folder().join("late"),
+    );
+    // The younger would have less to lose, had the elder not saved its work after the younger began.
+    let elder = borrower("elder", "guests", &late);
+    platform.wait_for(&elder, &["running"]);
+    let younger = borrower("younger", "guests", &early);
+    platform.wait_for(&younger, &["running"]);
+    std::fs::write(&late, "").unwrap();
+    let attempt = eventually("the checkpoint is known", || {
+        let attempt = platform.run(&elder)["attempts"][0].clone();
+        attempt["checkpointed_us"].is_u64().then_some(attempt)
+    });
+    let younger_began = platform.run(&younger)["attempts"][0]["placed_us"].clone();
+    assert!(
+        attempt["checkpointed_us"].as_u64() > younger_began.as_u64(),
+        "{attempt:#}"
+    );
+    let shown = platform.cli(&["runs", "show", &elder]).expect(0).to_owned();
+    assert!(shown.contains("checkpoint "), "{shown}");
+
+    platform
+        .cli(&["quotas", "set", "nlp", "--gpus", "1"])
+        .expect(0);
+    let owner = platform.submit(
+        "owner",
+        &json!({
+            "name": "owner",
+            "command": ["sleep", "1000"],
+            "gpus": 1,
+            "tenant": "nlp",
+            "tags": {"team": "nlp"},
+        }),
+    );
+    platform.wait_for(&owner, &["running"]);
+    assert_eq!(platform.run(&elder)["state"], "queued");
+    assert_eq!(platform.run(&younger)["state"], "running");
+    for run in [&elder, &younger, &owner] {
+        platform.cli(&["stop", run, "--yes"]).expect(0);
+    }
+}
+
 fn explain(platform: &Platform, run: &str) -> Value {
     platform.cli(&["runs", "explain", run, "--json"]).json()
 }

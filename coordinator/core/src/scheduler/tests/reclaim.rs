@@ -1,7 +1,7 @@
 //! Quota, borrowing and taking back, as plans see them.
 
 use crate::fixtures::*;
-use crate::model::{EndKind, RunId, WorkloadSpec};
+use crate::model::{EndKind, MemberPhase, RunId, WorkloadSpec};
 use crate::scheduler::{Tier, explain, plan};
 use crate::state::{Command, ParentChange};
 
@@ -108,6 +108,35 @@ fn the_least_work_is_lost_then_the_fewest_are_stopped_and_nobody_in_vain() {
         },
     );
     assert_eq!(world.plan_and_preempt(), [young]);
+}
+
+#[test]
+fn of_two_that_are_equally_old_the_one_that_has_just_saved_its_work_gives_way() {
+    let mut world = World::with_nodes(&[("node-1", "2xA100-80G")]);
+    world.quota("nlp", 1, None, None);
+    let [first, second, _] = [0, 1, 2].map(|_| world.submit_for("guests", gpus(1)));
+    world.plan_and_place();
+    for run in [first, second] {
+        world.report(run, 0, MemberPhase::Running);
+    }
+    world.now_us += 10 * MINUTE_US;
+    let saves = |world: &mut World, run: RunId| {
+        let (node, mut report) = world.report_of(run, 0, MemberPhase::Running);
+        report.checkpointed_us = Some(world.now_us);
+        world.send(node, report);
+    };
+    saves(&mut world, first);
+    world.now_us += MINUTE_US;
+    saves(&mut world, second);
+    world.now_us += MINUTE_US;
+    let owner = world.submit_for("nlp", gpus(1));
+    assert_eq!(world.plan_and_preempt(), [second]);
+    stop(&mut world, &[second]);
+    assert_eq!(world.plan_and_place(), [owner]);
+    world.end(owner, 0, EndKind::Exited { code: 0 });
+    // Its next attempt has saved nothing yet, and is younger than what the other has to lose.
+    assert_eq!(world.plan_and_place(), [second]);
+    assert_eq!(world.attempt(second).checkpointed_us, None);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What agents may write, and what an older epoch may not.
 
 use crate::fixtures::*;
-use crate::model::{EndKind, Epoch, MemberPhase, NodeCondition, RunPhase};
-use crate::state::{Command, Event};
+use crate::model::{Attempt, EndKind, Epoch, MemberPhase, NodeCondition, RunPhase};
+use crate::state::{Command, Event, MemberReport};
 
 fn running() -> (World, crate::model::RunId) {
     let mut world = World::with_nodes(&[("node-1", "2xA100-80G"), ("node-2", "2xA100-80G")]);
@@ -10,6 +10,52 @@ fn running() -> (World, crate::model::RunId) {
     world.place_on(run, &[("node-1", &[0])]);
     world.report(run, 0, MemberPhase::Running);
     (world, run)
+}
+
+#[test]
+fn a_checkpoint_is_kept_by_the_last_that_was_told_and_never_in_the_future() {
+    let (mut world, run) = running();
+    let placed_us = world.attempt(run).placed_us;
+    let minute_us = 60_000_000;
+    world.now_us += 10 * minute_us;
+    // What the node says, what is then kept, and since when work would be lost.
+    let table = [
+        (None, None, placed_us),
+        (Some(0), Some(0), placed_us),
+        (Some(5 * minute_us), Some(5 * minute_us), 5 * minute_us),
+        (Some(4 * minute_us), Some(5 * minute_us), 5 * minute_us),
+        (None, Some(5 * minute_us), 5 * minute_us),
+        (Some(u64::MAX), Some(world.now_us), world.now_us),
+    ];
+    for (told, kept, unsaved_since_us) in table {
+        let (node, mut report) = world.report_of(run, 0, MemberPhase::Running);
+        report.checkpointed_us = told;
+        let before = world.attempt(run).checkpointed_us;
+        let events = world.send(node, report);
+        assert_eq!(world.attempt(run).checkpointed_us, kept, "{told:?}");
+        assert_eq!(events.is_empty(), before == kept, "{told:?}");
+        assert_eq!(world.run(run).unsaved_since_us(), Some(unsaved_since_us));
+    }
+    world.end(run, 0, EndKind::Exited { code: 0 });
+    assert_eq!(world.run(run).unsaved_since_us(), None);
+}
+
+#[test]
+fn what_was_written_before_there_were_checkpoints_is_still_read() {
+    let (world, run) = running();
+    let (_, report) = world.report_of(run, 0, MemberPhase::Running);
+    let attempt = rmp_serde::to_vec_named(world.attempt(run)).expect("it encodes");
+    let report = rmp_serde::to_vec_named(&report).expect("it encodes");
+    for older in [&attempt, &report] {
+        let is_named = older.windows(12).any(|part| part == b"checkpointed");
+        assert!(!is_named, "as it was written before");
+    }
+    let attempt: Attempt = rmp_serde::from_slice(&attempt).expect("it reads");
+    let report: MemberReport = rmp_serde::from_slice(&report).expect("it reads");
+    assert_eq!(
+        (attempt.checkpointed_us, report.checkpointed_us),
+        (None, None)
+    );
 }
 
 #[test]
