@@ -29,14 +29,15 @@ const MODELS: [&str; 4] = ["A100", "A100-80G", "T4-16G", "H100-80G"];
 /// Guarantee, limit and what is lent, in halves of devices.
 type Line = (u8, Option<u8>, Option<u8>);
 
+/// The tenant above (counted from the first; none: at the top), the weight, the lines in the two pools.
+type TenantStart = (Option<u8>, u8, Option<Line>, Option<Line>);
+
 /// A cluster and its tenants, at the start.
 #[derive(Debug, Clone)]
 struct Setting {
     /// Kinds of nodes.
     nodes: Vec<u8>,
-    /// The tenant above each (counted from the first; none: at the top), its weight, its lines in the
-    /// two pools.
-    tenants: Vec<(Option<u8>, u8, Option<Line>, Option<Line>)>,
+    tenants: Vec<TenantStart>,
 }
 
 /// One step of a history. Numbers choose among what is there when the step is taken.
@@ -231,11 +232,12 @@ impl History {
         }));
     }
 
-    /// Judges a fresh plan, and applies it.
-    fn plan(&mut self) {
+    /// Judges a fresh plan, and applies it; whether it proposes anything.
+    fn plan(&mut self) -> bool {
         let plan = plan(&self.state, self.now_us);
         let found = judge(&self.state, &plan, self.now_us);
         assert!(found.is_empty(), "{found:?}\n{plan:?}\n{}", self.picture());
+        let is_empty = plan.is_empty();
         let events = self.apply(Command::Place {
             placements: plan.placements,
         });
@@ -246,6 +248,7 @@ impl History {
         });
         let refused = |event: &&Event| !matches!(event, Event::RunStopping { .. });
         assert_eq!(events.iter().find(refused), None, "of a fresh plan");
+        !is_empty
     }
 
     /// The state in a page, for whoever reads what was found.
@@ -351,7 +354,10 @@ impl History {
                 }
                 return;
             }
-            Step::Plan => return self.plan(),
+            Step::Plan => {
+                self.plan();
+                return;
+            }
             Step::End(which, well) => {
                 let members = self.members();
                 let position = usize::from(which).checked_rem(members.len());
@@ -447,7 +453,11 @@ proptest! {
             history.now_us += elapsed_us;
             history.take(step);
         }
-        history.plan();
+        // Planned again and again at the same moment, it comes to rest, and stays there.
+        let most_plans = 2 * history.state.live().len() + 2;
+        let rests = (0..most_plans).any(|_| !history.plan());
+        prop_assert!(rests, "after {} plans at one moment", most_plans);
+        prop_assert!(!history.plan());
         prop_assert_eq!(history.state.violations(), vec![]);
     }
 }

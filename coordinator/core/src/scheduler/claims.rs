@@ -13,7 +13,7 @@ use crate::model::{
 use crate::policy::quotas::{self, Standing};
 use crate::policy::{fits_empty, fits_now};
 use crate::state::{Preemption, State};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Claims looked at in one plan. Each may look at every node of the pool; the next plan, after these
 /// have been applied, looks at the next.
@@ -54,13 +54,24 @@ pub fn propose(
             holders.kept.insert(&member.node, reservation.run);
         }
     }
-    let claims = refused
+    // The first of each line, then the second of each: an owner of many equal runs has all that it is
+    // owed back at once, and not one by one as each gets its devices.
+    let mut lines: VecDeque<_> = refused
         .iter()
-        // Those for it are stopping already: it waits for them.
-        .filter(|id| !waited_for.contains(id))
         .filter_map(|id| state.runs().get(id))
-        .take(MOST_CLAIMS);
-    for run in claims {
+        .map(|run| {
+            let line = state.queues().line_from(run);
+            // Those for it are stopping already: it waits for them.
+            line.filter(|id| !waited_for.contains(id))
+        })
+        .collect();
+    for _ in 0..MOST_CLAIMS {
+        let Some(mut line) = lines.pop_front() else {
+            break;
+        };
+        let Some(run) = line.next().and_then(|id| state.runs().get(&id)) else {
+            continue;
+        };
         let mut claim = Claim {
             state,
             pool,
@@ -75,8 +86,10 @@ pub fn propose(
             plan.look_again_at(at_us);
         }
         let Some((victims, nodes)) = victims.filter(|(victims, _)| !victims.is_empty()) else {
+            // Nor would it make room for its equals.
             continue;
         };
+        lines.push_back(line);
         holders.given = claim.given;
         holders.nodes_taken.extend(nodes);
         holders.stopped.extend(&victims);

@@ -111,6 +111,16 @@ impl Queues {
         self.pools.iter()
     }
 
+    /// A run that waits and its equals behind it, in order; nothing if it does not wait.
+    pub fn line_from(&self, run: &Run) -> impl Iterator<Item = RunId> {
+        let place = QueuePlace::of(run);
+        self.lines(&pool_of(run), &run.tenant)
+            .and_then(|lines| lines.get(&Shape::of(run)))
+            .into_iter()
+            .flat_map(move |line| line.range(place..))
+            .map(|place| place.run())
+    }
+
     fn lines(&self, pool: &PoolName, tenant: &TenantName) -> Option<&Lines> {
         self.pools.get(pool)?.get(tenant)
     }

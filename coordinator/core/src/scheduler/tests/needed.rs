@@ -206,3 +206,26 @@ fn a_gang_gives_back_what_it_holds_still_and_not_what_it_had() {
     stopped.sort();
     assert_eq!(stopped, [others]);
 }
+
+#[test]
+fn equal_runs_of_an_owner_are_all_made_room_for_at_once() {
+    let mut world = World::with_nodes(&[("node-1", "4xA100-80G"), ("node-2", "4xA100-80G")]);
+    world.quota("nlp", 6, None, None);
+    for _ in 0..8 {
+        world.submit_for("guests", gpus(1));
+    }
+    world.plan_and_place();
+    world.now_us += MINUTE_US;
+    for _ in 0..8 {
+        world.submit_for("nlp", gpus(1));
+    }
+    // A node gives way to one claim in each plan; the next plan follows at once.
+    let mut stopped = Vec::new();
+    loop {
+        match world.plan_and_preempt() {
+            more if more.is_empty() => break,
+            more => stopped.extend(more),
+        }
+    }
+    assert_eq!(stopped.len(), 6, "as many as it is owed: {stopped:?}");
+}
