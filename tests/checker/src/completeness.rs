@@ -36,12 +36,9 @@ pub fn judge(
     }
 }
 
-/// Whether a run waits, and is not held back after a failure.
+/// Whether a run waits, and nothing holds it back.
 pub fn may_start(state: &State, run: &Run) -> bool {
-    let held = run
-        .held_until_us
-        .is_some_and(|until_us| until_us > state.time_us());
-    run.phase == RunPhase::Queued && !held
+    run.phase == RunPhase::Queued && !crate::is_held(state, run)
 }
 
 /// A run others are stopping for finds as much room as before, whoever started meanwhile; only others

@@ -8,7 +8,8 @@
 //! Architecture invariant: of `coordinator_core` it uses the types of `model`, the reads of `state`
 //! that nothing is derived in, and the plan itself. It asks no function that the planner or admission
 //! decides by; `tests/house` holds that. What it leaves to other tests: in which order tenants take
-//! their turns, and which of several possible victims is the cheapest.
+//! their turns, which of several possible victims is the cheapest, how a gang lies to the wires, and
+//! what is spent of a budget, for which it takes the state's word.
 
 mod books;
 mod completeness;
@@ -35,6 +36,14 @@ pub fn judge(state: &State, plan: &Plan, now_us: u64) -> Vec<Violation> {
     preemptions::judge(state, &placed.books, plan, &claims, now_us, &mut violations);
     completeness::judge(state, plan, &placed, &claims, &mut violations);
     violations
+}
+
+/// Whether a run that waits may not start yet, whatever is free: its back-off is not over, or a budget
+/// that it draws on is spent.
+fn is_held(state: &State, run: &Run) -> bool {
+    run.held_until_us
+        .is_some_and(|at_us| at_us > state.time_us())
+        || state.is_stopped(&run.tenant, &run.spec)
 }
 
 /// Who is stopping for whom since plans before this one.

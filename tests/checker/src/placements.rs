@@ -2,10 +2,9 @@
 
 use crate::Violation;
 use crate::books::Books;
-use crate::completeness::may_start;
 use crate::room::Ask;
 use crate::tree::{Standing, Tree};
-use coordinator_core::model::{DeviceDescription, Run, RunId, TenantName};
+use coordinator_core::model::{DeviceDescription, Run, RunId, RunPhase, TenantName};
 use coordinator_core::scheduler::Plan;
 use coordinator_core::state::{Placement, State};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,13 +29,16 @@ pub fn judge<'a>(
     };
     for placement in &plan.placements {
         let run = state.runs().get(&placement.run);
-        let Some(run) = run.filter(|run| may_start(state, run)) else {
+        let Some(run) = run.filter(|run| run.phase == RunPhase::Queued) else {
             violations.push(Violation::NotWaiting { run: placement.run });
             continue;
         };
         if placed.runs.contains_key(&run.id) {
             violations.push(Violation::PlacedTwice { run: run.id });
             continue;
+        }
+        if crate::is_held(state, run) {
+            violations.push(Violation::Held { run: run.id });
         }
         judge_form(run, placement, violations);
         let borrows = judge_standing(state, run, &placed.books, violations);

@@ -10,6 +10,11 @@ pub enum Violation {
         /// That run.
         run: RunId,
     },
+    /// It gives devices to a run that may not start yet: its back-off is not over, or a budget is spent.
+    Held {
+        /// That run.
+        run: RunId,
+    },
     /// It gives one run devices twice.
     PlacedTwice {
         /// That run.

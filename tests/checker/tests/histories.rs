@@ -100,13 +100,21 @@ fn specs() -> impl Strategy<Value = WorkloadSpec> {
         ),
         (
             proptest::option::weighted(0.3, prop_oneof![Just(10_u64), Just(600_000)]),
-            prop_oneof![6 => Just(0_i32), 2 => -3_i32..4],
+            prop_oneof![6 => Just((0_i32, 0_u32)), 2 => (-3_i32..4, 0_u32..3)],
             prop::bool::weighted(0.85),
             prop::bool::weighted(0.2),
         ),
     )
         .prop_map(
-            |(spec, nodes, memory, model, gold, host, (limit, priority, preemptible, capped))| {
+            |(
+                spec,
+                nodes,
+                memory,
+                model,
+                gold,
+                host,
+                (limit, (priority, retries), preemptible, capped),
+            )| {
                 WorkloadSpec {
                     nodes,
                     gpu_memory_mib: memory,
@@ -115,6 +123,7 @@ fn specs() -> impl Strategy<Value = WorkloadSpec> {
                     cpu_milli: host,
                     memory_mib: host.map(|milli| milli * 2),
                     time_limit_ms: limit,
+                    retries,
                     priority,
                     preemptible,
                     model: capped.then(|| "bert".to_owned()),

@@ -772,8 +772,33 @@ fn a_run_that_is_held_after_a_failure_leaves_its_device_idle_until_its_time() {
     let hasty = planned(vec![placement(run, 2, &[("node-1", &[0])])]);
     let found = |world: &World, plan: &Plan| judge(&world.state, plan, world.now_us);
     assert_eq!(found(&world, &planned(Vec::new())), []);
-    assert_eq!(found(&world, &hasty), [Violation::NotWaiting { run }]);
+    assert_eq!(found(&world, &hasty), [Violation::Held { run }]);
     world.wait_out(run);
     assert_eq!(found(&world, &hasty), []);
     assert_ne!(found(&world, &planned(Vec::new())), []);
+}
+
+#[test]
+fn a_run_whose_budget_is_spent_starts_no_more() {
+    let mut world = World::with_nodes(&[("node-1", "2xA100-80G")]);
+    world.accept(Command::SetBudget {
+        budget: Box::new(Budget {
+            name: "small".to_owned(),
+            scope: BudgetScope::Tenant(TenantName::default_tenant()),
+            amount_micro: 1,
+            period: BudgetPeriod::Month,
+            warn_at_percent: 50,
+            stop: true,
+            created_us: 0,
+        }),
+    });
+    world.submit(gpus(1));
+    world.plan_and_place();
+    let waits = world.submit(gpus(1));
+    let next = planned(vec![placement(waits, 1, &[("node-1", &[1])])]);
+    world.now_us += MINUTE_US;
+    world.accept(Command::Tick);
+    let found = judge(&world.state, &next, world.now_us);
+    assert_eq!(found, [Violation::Held { run: waits }]);
+    assert_eq!(judge(&world.state, &Plan::default(), world.now_us), []);
 }
