@@ -135,11 +135,11 @@ async fn ask(client: &Client, printer: &Printer, command: Command) -> Outcome {
         Command::Nodes(verb) => ask_nodes(client, printer, verb).await,
         Command::Pools(admin::Pools::List) => pools::list(client, printer).await,
         Command::Pools(admin::Pools::Show { pool }) => pools::show(client, printer, &pool).await,
-        Command::Pools(admin::Pools::Create { pool, description }) => {
-            pools::put(client, printer, &pool, description, false).await
+        Command::Pools(admin::Pools::Create { pool, settings }) => {
+            pools::put(client, printer, &pool, pool_changes(settings), false).await
         }
-        Command::Pools(admin::Pools::Set { pool, description }) => {
-            pools::put(client, printer, &pool, description, true).await
+        Command::Pools(admin::Pools::Set { pool, settings }) => {
+            pools::put(client, printer, &pool, pool_changes(settings), true).await
         }
         Command::Tenants(admin::Tenants::List) => tenants::list(client, printer).await,
         Command::Tenants(admin::Tenants::Show { tenant }) => {
@@ -472,4 +472,12 @@ fn runtime(server: bool) -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::error(format!("cannot start: {error}")))
+}
+
+fn pool_changes(settings: admin::PoolSettings) -> pools::Changes {
+    pools::Changes {
+        description: settings.description,
+        order: settings.order,
+        age_bound_ms: settings.age_bound,
+    }
 }

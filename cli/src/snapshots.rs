@@ -573,6 +573,8 @@ fn tables_of_the_platform() {
     let pool = PoolView {
         name: "default".to_owned(),
         description: "the first".to_owned(),
+        order: "least-attained".to_owned(),
+        age_bound_ms: Some(43_200_000),
         nodes: 1,
         devices: [("A100-80G".to_owned(), 2)].into(),
         gpu_milli: 2000,

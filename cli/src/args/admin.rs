@@ -80,19 +80,41 @@ pub enum Pools {
         /// Pool
         #[arg(value_name = "POOL")]
         pool: String,
-        /// For people
-        #[arg(long, value_name = "TEXT")]
-        description: Option<String>,
+        /// Its settings.
+        #[command(flatten)]
+        settings: PoolSettings,
     },
-    /// Change a pool
+    /// Change a pool; what is not named stays
+    #[command(
+        group = clap::ArgGroup::new("settings").args(["description", "order", "age_bound"]).required(true).multiple(true),
+        after_help = "\
+Examples:
+  platform pools set a100 --description \"eight nodes in hall 2\"
+  platform pools set a100 --order shortest-predicted --age-bound 12h
+  platform pools set a100 --order fifo"
+    )]
     Set {
         /// Pool
         #[arg(value_name = "POOL")]
         pool: String,
-        /// For people
-        #[arg(long, value_name = "TEXT", required = true)]
-        description: Option<String>,
+        /// Its settings.
+        #[command(flatten)]
+        settings: PoolSettings,
     },
+}
+
+/// What a pool is given.
+#[derive(Debug, Args)]
+pub struct PoolSettings {
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
+    /// Which of a tenant's waiting runs of one priority goes first [default: fifo]
+    #[arg(long, value_name = "ORDER", value_parser = ["fifo", "shortest-predicted", "least-attained"])]
+    pub order: Option<String>,
+    /// How long a run may wait before it goes first whatever the order [default: 1d]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
+    pub age_bound: Option<u64>,
 }
 
 /// `platform tenants`.

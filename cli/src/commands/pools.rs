@@ -7,6 +7,17 @@ use crate::output::{Printer, views};
 use http::Method;
 use platform_proto::http::{PoolList, PoolRequest, PoolView};
 
+/// What `platform pools create` and `set` say of a pool; what is not named stays.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// For people.
+    pub description: Option<String>,
+    /// Order of a tenant's waiting runs.
+    pub order: Option<String>,
+    /// How long a run may wait before it goes first whatever the order.
+    pub age_bound_ms: Option<u64>,
+}
+
 /// `platform pools list`.
 pub async fn list(client: &Client, printer: &Printer) -> Outcome {
     let list: PoolList = client.get("/v1/pools").await?;
@@ -34,11 +45,13 @@ pub async fn put(
     client: &Client,
     printer: &Printer,
     pool: &str,
-    description: Option<String>,
+    changes: Changes,
     must_exist: bool,
 ) -> Outcome {
     let request = PoolRequest {
-        description,
+        description: changes.description,
+        order: changes.order,
+        age_bound_ms: changes.age_bound_ms,
         must_exist: Some(must_exist),
     };
     let view: PoolView = client

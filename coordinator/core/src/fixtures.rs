@@ -417,6 +417,17 @@ impl World {
         self.accept(Command::SetQuota(quota(tenant, gpus, limit, lend)));
     }
 
+    /// Orders the runs that wait in the default pool.
+    pub fn order(&mut self, order: PoolOrder, age_bound_ms: Option<u64>) {
+        self.accept(Command::SetPool {
+            pool: pool_name("default"),
+            description: None,
+            order: Some(order),
+            age_bound_ms,
+            must_exist: Some(true),
+        });
+    }
+
     /// Makes a tenant if it is not there.
     pub fn tenant(&mut self, tenant: &str) {
         let tenant = tenant_name(tenant);

@@ -4,8 +4,8 @@ use super::error::ApiError;
 use crate::sessions::NodeSeen;
 use coordinator_core::model::{
     Attempt, DeviceGrant, EndKind, LedgerRow, MemberEnd, MemberPhase, Node, NodeCondition, Policy,
-    PoolName, RetryPolicy, Run, RunOutcome, RunPhase, ScheduledPrice, TagMode, TenantName, Token,
-    Warning, WarningSignal, WorkloadSpec,
+    PoolName, PoolOrder, RetryPolicy, Run, RunOutcome, RunPhase, ScheduledPrice, TagMode,
+    TenantName, Token, Warning, WarningSignal, WorkloadSpec,
 };
 use coordinator_core::policy::quotas;
 use coordinator_core::state::{Preemption, State, run_ledger_rows};
@@ -469,4 +469,12 @@ pub fn price_per_hour(state: &State, spec: &WorkloadSpec) -> HourPrice {
         micro: u64::try_from(exact).unwrap_or(u64::MAX),
         at_most: prices.len() > 1 && exact > 0,
     }
+}
+
+/// The order of a pool, as clients write it.
+pub fn pool_order(text: &str) -> Result<PoolOrder, ApiError> {
+    PoolOrder::parse(text).ok_or_else(|| {
+        ApiError::invalid(format!("order {text:?} is not one of a pool"))
+            .allowed(PoolOrder::ALL.map(|(_, name)| name).join(", "))
+    })
 }

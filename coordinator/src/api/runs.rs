@@ -73,15 +73,7 @@ pub async fn submit(
         let mut plan = app.driver.read(|state| {
             let admitted = state.admit(&tenant, spec)?;
             let waiting = scheduler::explain_spec(state, &admitted.spec, &tenant);
-            let ahead = admitted.spec.pool.as_ref().map_or(0, |pool| {
-                state
-                    .queues()
-                    .of_tenant(pool, &tenant)
-                    .into_iter()
-                    .filter_map(|run| state.runs().get(&run))
-                    .filter(|run| run.spec.priority >= admitted.spec.priority)
-                    .count() as u64
-            });
+            let ahead = state.would_wait_behind(&admitted.spec, &tenant, &identity.user);
             let starts_now = waiting.tier == Tier::NextPlan && ahead == 0;
             let price = convert::price_per_hour(state, &admitted.spec);
             Ok::<_, ApiError>(SubmitResponse {

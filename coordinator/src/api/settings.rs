@@ -6,7 +6,7 @@ use super::{App, convert, idempotency_key};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
-use coordinator_core::model::{Pool, PoolName, Role, TenantName, Token, UserName};
+use coordinator_core::model::{Pool, PoolName, PoolOrder, Role, TenantName, Token, UserName};
 use coordinator_core::scheduler;
 use coordinator_core::state::{Command, ParentChange, QuotaChange, State as Replicated};
 use platform_proto::http::{
@@ -230,6 +230,8 @@ fn pool_view(state: &Replicated, pool: &Pool) -> PoolView {
     PoolView {
         name: pool.name.to_string(),
         description: pool.description.clone(),
+        order: pool.order.as_str().to_owned(),
+        age_bound_ms: (pool.order != PoolOrder::Fifo).then_some(pool.age_bound_ms),
         nodes: nodes.len() as u64,
         gpu_milli: devices.values().sum::<u64>() * 1000,
         devices,
@@ -269,6 +271,12 @@ pub async fn set_pool(
     let command = Command::SetPool {
         pool: pool.clone(),
         description: request.description,
+        order: request
+            .order
+            .as_deref()
+            .map(convert::pool_order)
+            .transpose()?,
+        age_bound_ms: request.age_bound_ms,
         must_exist: request.must_exist,
     };
     app.propose(&identity, idempotency_key(&headers)?, command)

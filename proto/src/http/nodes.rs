@@ -108,6 +108,13 @@ pub struct PoolRequest {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// How a tenant's waiting runs of one priority are ordered: `fifo`, `shortest-predicted` or
+    /// `least-attained`; absent: as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
+    /// How long a run may wait before it goes first whatever the order; absent: as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_bound_ms: Option<u64>,
     /// Refuse a pool that exists already (create), or one that does not (set).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub must_exist: Option<bool>,
@@ -120,6 +127,14 @@ pub struct PoolView {
     pub name: String,
     /// For people.
     pub description: String,
+    /// How a tenant's waiting runs of one priority are ordered: `fifo`, `shortest-predicted` or
+    /// `least-attained`.
+    #[serde(default = "fifo")]
+    pub order: String,
+    /// How long a run may wait before it goes first whatever the order; absent with `fifo`, in which
+    /// nobody is passed by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_bound_ms: Option<u64>,
     /// Nodes in it.
     pub nodes: u64,
     /// Devices by model: count.
@@ -132,6 +147,10 @@ pub struct PoolView {
     pub waiting: u64,
     /// Has simulated devices.
     pub simulated: bool,
+}
+
+fn fifo() -> String {
+    "fifo".to_owned()
 }
 
 /// GET /v1/pools.

@@ -183,6 +183,8 @@ impl History {
             history.apply(Command::SetPool {
                 pool: pool_name(pool),
                 description: None,
+                order: None,
+                age_bound_ms: None,
                 must_exist: None,
             });
         }

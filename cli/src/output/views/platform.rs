@@ -199,6 +199,16 @@ pub fn pools(pools: &[PoolView], paint: Paint) -> String {
                 },
                 format!("{} of {}", milli(pool.used_milli), milli(pool.gpu_milli)),
                 pool.waiting.to_string(),
+                match pool.age_bound_ms {
+                    Some(bound_ms) => {
+                        format!(
+                            "{}, {} at most",
+                            plain(&pool.order),
+                            duration(bound_ms * 1000)
+                        )
+                    }
+                    None => plain(&pool.order),
+                },
                 mark(pool.simulated).to_owned(),
                 plain(&pool.description),
             ]
@@ -211,6 +221,7 @@ pub fn pools(pools: &[PoolView], paint: Paint) -> String {
             "devices",
             "GPUs used",
             "waiting",
+            "order",
             "note",
             "description",
         ],

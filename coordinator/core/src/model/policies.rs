@@ -2,7 +2,8 @@
 //! preemption.
 
 use super::{
-    MemberDemand, PoolName, RetryPolicy, ScheduledPrice, TenantName, UserName, WorkloadSpec,
+    MemberDemand, PoolName, PoolOrder, RetryPolicy, ScheduledPrice, TenantName, UserName,
+    WorkloadSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,6 +15,30 @@ pub struct Pool {
     pub name: PoolName,
     /// For people.
     pub description: String,
+    /// How a tenant's waiting runs of one priority are ordered.
+    #[serde(default)]
+    pub order: PoolOrder,
+    /// How long a run may wait, in all, before it goes before every other of its tenant and priority,
+    /// whatever the order.
+    #[serde(default = "Pool::default_age_bound_ms")]
+    pub age_bound_ms: u64,
+}
+
+impl Pool {
+    /// A pool without a description, in which runs go as they were submitted.
+    pub fn new(name: PoolName) -> Self {
+        Self {
+            name,
+            description: String::new(),
+            order: PoolOrder::default(),
+            age_bound_ms: Self::default_age_bound_ms(),
+        }
+    }
+
+    /// A day: what was submitted yesterday at this time is not passed by any more.
+    fn default_age_bound_ms() -> u64 {
+        24 * 3_600 * 1000
+    }
 }
 
 /// What the platform requires of every run, and what a GPU-hour costs.

@@ -35,6 +35,10 @@ pub struct Run {
     /// Not to be placed before this time, for its last attempt has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_until_us: Option<u64>,
+    /// How long it was going to hold its devices, as foretold when it was submitted; absent: nothing
+    /// was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_ms: Option<u64>,
 }
 
 /// Who asked to stop a run, and why.
@@ -299,6 +303,33 @@ impl Run {
         let held_since_us = self.held_since_us()?;
         let checkpointed_us = self.last_attempt()?.checkpointed_us.unwrap_or(0);
         Some(held_since_us.max(checkpointed_us))
+    }
+
+    /// How long its attempts that are over held their devices, in all.
+    pub fn held_us(&self) -> u64 {
+        self.attempts
+            .iter()
+            .filter_map(|attempt| Some(attempt.ended_us?.saturating_sub(attempt.placed_us)))
+            .fold(0, u64::saturating_add)
+    }
+
+    /// GPU time that it has had in its attempts that are over, in thousandths of devices times
+    /// microseconds.
+    pub fn attained_gpu_milli_us(&self) -> u128 {
+        self.attempts
+            .iter()
+            .flat_map(|attempt| {
+                attempt.members.iter().filter_map(|member| {
+                    let held_us = member.released_us?.saturating_sub(attempt.placed_us);
+                    let milli: u64 = member
+                        .devices
+                        .iter()
+                        .map(|grant| u64::from(grant.share_milli))
+                        .sum();
+                    Some(u128::from(held_us) * u128::from(milli))
+                })
+            })
+            .sum()
     }
 
     /// The key of one member of its last attempt.

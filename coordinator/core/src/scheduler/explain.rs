@@ -119,6 +119,9 @@ pub fn explain(state: &State, run: &Run) -> Waiting {
         };
     }
     let mut waiting = explain_spec(state, &run.spec, &run.tenant);
+    waiting
+        .reasons
+        .extend(super::order::of_its_tenants(state, run));
     if matches!(
         waiting.tier,
         Tier::WaitingForCapacity | Tier::WaitingForGang

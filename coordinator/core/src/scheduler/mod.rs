@@ -18,6 +18,7 @@ mod fairness;
 mod forecast;
 mod held;
 mod kept;
+mod order;
 mod outlook;
 mod pass;
 pub mod place;

@@ -266,7 +266,20 @@ fn detail(command: &Command) -> String {
         Command::Drain {
             reason, grace_ms, ..
         } => write!(text, "reason={reason:?} grace_ms={grace_ms}"),
-        Command::SetPool { description, .. } => write!(text, "description={description:?}"),
+        Command::SetPool {
+            description,
+            order,
+            age_bound_ms,
+            ..
+        } => write!(text, "description={description:?}").and_then(|()| {
+            if let Some(order) = order {
+                write!(text, " order={}", order.as_str())?;
+            }
+            if let Some(age_bound_ms) = age_bound_ms {
+                write!(text, " age_bound_ms={age_bound_ms}")?;
+            }
+            Ok(())
+        }),
         Command::CreateTenant { parent, weight, .. } => write!(
             text,
             "parent={:?} weight={weight:?}",

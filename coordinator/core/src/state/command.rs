@@ -2,7 +2,7 @@
 
 use crate::model::{
     Budget, DeviceId, Epoch, MemberEnd, MemberKey, MemberPhase, NodeDescription, NodeName, Policy,
-    PoolName, RunId, TenantName, Token, UserName, WorkloadSpec,
+    PoolName, PoolOrder, RunId, TenantName, Token, UserName, WorkloadSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +98,12 @@ pub enum Command {
         pool: PoolName,
         /// New description.
         description: Option<String>,
+        /// How a tenant's waiting runs of one priority are ordered; absent: as before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<PoolOrder>,
+        /// How long a run may wait before it goes first whatever the order; absent: as before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        age_bound_ms: Option<u64>,
         /// `Some(true)`: must exist already; `Some(false)`: must not.
         must_exist: Option<bool>,
     },

@@ -19,7 +19,15 @@ impl State {
         violations.extend(self.grants_and_members_agree());
         violations.extend(self.queue_and_phases_agree());
         violations.extend(self.followers_wait_for_what_went_before());
-        violations.extend(self.usage_is_the_sum_of_grants());
+        let mut fresh = self.clone();
+        fresh.reindex();
+        violations.extend(self.usage_is_the_sum_of_grants(&fresh));
+        if self.queues != fresh.queues {
+            violations.push(Violation {
+                invariant: "I11",
+                seen: "runs wait in another order than after a snapshot is read".to_owned(),
+            });
+        }
         violations.extend(self.admission_held_for_every_live_run());
         violations.extend(self.budgets_are_the_sum_of_charges());
         violations
@@ -155,9 +163,7 @@ impl State {
 
     /// I9: what is counted of tenants is what is granted to them and those below, what is counted of
     /// nodes is what they have and have free, and what is borrowed is recorded.
-    fn usage_is_the_sum_of_grants(&self) -> Vec<Violation> {
-        let mut fresh = self.clone();
-        fresh.reindex();
+    fn usage_is_the_sum_of_grants(&self, fresh: &Self) -> Vec<Violation> {
         let mut violations = Vec::new();
         if self.capacity != fresh.capacity {
             violations.push(Violation {

@@ -10,9 +10,11 @@ mod capacity;
 mod command;
 mod dependencies;
 mod event;
+mod history;
 mod index;
 mod invariants;
 mod nodes;
+mod order;
 mod placement;
 mod preemption;
 mod prices;
@@ -24,6 +26,7 @@ mod supposed;
 mod tenants;
 mod timers;
 
+pub use crate::model::QueuePlace;
 pub use accounts::run_ledger_rows;
 pub use budgets::{BudgetAccount, Budgets};
 pub use command::{
@@ -31,9 +34,10 @@ pub use command::{
 };
 pub use dependencies::{Followers, MOST_DEPENDENCIES};
 pub use event::Event;
+pub use history::RunHistory;
 pub use invariants::Violation;
 pub use nodes::unknown_node;
-pub use queues::{Lines, QueuePlace, Queues, Shape};
+pub use queues::{Filed, Lines, Queues, Shape};
 pub use tenants::LineUse;
 
 use crate::model::{
@@ -43,6 +47,7 @@ use crate::model::{
 use crate::policy::{Refusal, RefusalKind, Surroundings};
 use capacity::Capacity;
 use serde::{Deserialize, Serialize};
+use settings::PoolChange;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How long a repeated idempotency key gives the first answer: a client retries for minutes, an
@@ -65,6 +70,8 @@ pub struct State {
     live: BTreeSet<RunId>,
     #[serde(default)]
     budgets: Budgets,
+    #[serde(default, skip_serializing_if = "RunHistory::is_empty")]
+    history: RunHistory,
     #[serde(skip)]
     capacity: Capacity,
     #[serde(skip)]
@@ -95,8 +102,8 @@ pub struct State {
 impl Default for State {
     fn default() -> Self {
         let pool = Pool {
-            name: PoolName::default_pool(),
             description: "the first pool".to_owned(),
+            ..Pool::new(PoolName::default_pool())
         };
         let tenant = Tenant::new(TenantName::default_tenant(), 0);
         Self {
@@ -112,6 +119,7 @@ impl Default for State {
             live: BTreeSet::new(),
             budgets: Budgets::default(),
             capacity: Capacity::default(),
+            history: RunHistory::default(),
             queues: Queues::default(),
             timers: timers::Timers::default(),
             active: BTreeSet::new(),
@@ -158,6 +166,7 @@ impl State {
         self.settle_budgets(self.time_us);
         self.release_held();
         self.forget_old_answers();
+        self.pass_age_bounds();
         let key = entry
             .idempotency_key
             .as_ref()
@@ -200,8 +209,18 @@ impl State {
             Command::SetPool {
                 pool,
                 description,
+                order,
+                age_bound_ms,
                 must_exist,
-            } => self.set_pool(pool, description.as_deref(), *must_exist),
+            } => self.set_pool(
+                pool,
+                &PoolChange {
+                    description: description.as_deref(),
+                    order: *order,
+                    age_bound_ms: *age_bound_ms,
+                },
+                *must_exist,
+            ),
             Command::CreateTenant {
                 tenant,
                 parent,
@@ -279,6 +298,11 @@ impl State {
         &self.queues
     }
 
+    /// What ended runs took.
+    pub fn history(&self) -> &RunHistory {
+        &self.history
+    }
+
     /// Runs whose last attempt is alive.
     pub fn active_runs(&self) -> impl Iterator<Item = &Run> {
         self.active.iter().filter_map(|id| self.runs.get(id))
@@ -313,6 +337,7 @@ impl State {
             live: self.live.clone(),
             budgets: self.budgets.clone(),
             capacity: self.capacity.clone(),
+            history: RunHistory::default(),
             queues: self.queues.clone(),
             timers: self.timers.clone(),
             active: self.active.clone(),

@@ -45,8 +45,8 @@ impl State {
         self.pools
             .entry(description.pool.clone())
             .or_insert_with(|| Pool {
-                name: description.pool.clone(),
                 description: format!("created when node {name} joined"),
+                ..Pool::new(description.pool.clone())
             });
         let Some(node) = self.nodes.get(&name) else {
             self.nodes

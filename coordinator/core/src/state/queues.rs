@@ -3,29 +3,17 @@
 //!
 //! Derived from the runs and not stored: [`super::State::reindex`] makes it anew.
 
-use crate::model::{MemberDemand, PoolName, Run, RunId, TenantName};
+use crate::model::{MemberDemand, PoolName, QueuePlace, Run, RunId, TenantName};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A run's place among its tenant's: higher priority first, then in order of submission. A run that
-/// is queued again keeps the place its id gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct QueuePlace {
-    negated_priority: i32,
-    run: RunId,
-}
-
-impl QueuePlace {
-    fn of(run: &Run) -> Self {
-        Self {
-            negated_priority: -run.spec.priority,
-            run: run.id,
-        }
-    }
-
-    /// The run that waits here.
-    pub fn run(self) -> RunId {
-        self.run
-    }
+/// Where a waiting run is filed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filed {
+    /// Its place among its tenant's.
+    pub place: QueuePlace,
+    /// When it will have waited as long as its pool lets a run wait behind others, if nothing happens
+    /// to it until then.
+    pub due_us: Option<u64>,
 }
 
 /// What makes two waiting runs of a tenant alike to the scheduler.
@@ -62,10 +50,18 @@ pub type Lines = BTreeMap<Shape, BTreeSet<QueuePlace>>;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Queues {
     pools: BTreeMap<PoolName, BTreeMap<TenantName, Lines>>,
+    filed: BTreeMap<RunId, Filed>,
+    /// Who is due when.
+    due: BTreeSet<(u64, RunId)>,
 }
 
 impl Queues {
-    pub(super) fn insert(&mut self, run: &Run) {
+    pub(super) fn insert(&mut self, run: &Run, filed: Filed) {
+        self.remove(run);
+        self.filed.insert(run.id, filed);
+        if let Some(due_us) = filed.due_us {
+            self.due.insert((due_us, run.id));
+        }
         self.pools
             .entry(pool_of(run))
             .or_default()
@@ -73,10 +69,16 @@ impl Queues {
             .or_default()
             .entry(Shape::of(run))
             .or_default()
-            .insert(QueuePlace::of(run));
+            .insert(filed.place);
     }
 
     pub(super) fn remove(&mut self, run: &Run) {
+        let Some(filed) = self.filed.remove(&run.id) else {
+            return;
+        };
+        if let Some(due_us) = filed.due_us {
+            self.due.remove(&(due_us, run.id));
+        }
         let pool = pool_of(run);
         let Some(tenants) = self.pools.get_mut(&pool) else {
             return;
@@ -86,7 +88,7 @@ impl Queues {
         };
         let shape = Shape::of(run);
         if let Some(line) = lines.get_mut(&shape) {
-            line.remove(&QueuePlace::of(run));
+            line.remove(&filed.place);
             if line.is_empty() {
                 lines.remove(&shape);
             }
@@ -101,9 +103,18 @@ impl Queues {
 
     /// Whether this run waits here.
     pub fn contains(&self, run: &Run) -> bool {
-        self.lines(&pool_of(run), &run.tenant)
-            .and_then(|lines| lines.get(&Shape::of(run)))
-            .is_some_and(|line| line.contains(&QueuePlace::of(run)))
+        self.filed.contains_key(&run.id)
+    }
+
+    /// The place of a run that waits.
+    pub fn place(&self, run: RunId) -> Option<QueuePlace> {
+        self.filed.get(&run).map(|filed| filed.place)
+    }
+
+    /// The first run that is due by now to be filed anew.
+    pub(super) fn due_by(&self, now_us: u64) -> Option<RunId> {
+        let (due_us, run) = self.due.first()?;
+        (*due_us <= now_us).then_some(*run)
     }
 
     /// Pools in which anything waits, with each tenant's lines.
@@ -113,11 +124,11 @@ impl Queues {
 
     /// A run that waits and its equals behind it, in order; nothing if it does not wait.
     pub fn line_from(&self, run: &Run) -> impl Iterator<Item = RunId> {
-        let place = QueuePlace::of(run);
         self.lines(&pool_of(run), &run.tenant)
             .and_then(|lines| lines.get(&Shape::of(run)))
+            .zip(self.place(run.id))
             .into_iter()
-            .flat_map(move |line| line.range(place..))
+            .flat_map(|(line, place)| line.range(place..))
             .map(|place| place.run())
     }
 
@@ -145,6 +156,18 @@ impl Queues {
             .map(|place| place.run())
     }
 
+    /// Every run that waits in a pool, in no order that matters.
+    pub(super) fn of_pool(&self, pool: &PoolName) -> Vec<RunId> {
+        self.pools
+            .get(pool)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .flat_map(BTreeMap::values)
+            .flatten()
+            .map(|place| place.run())
+            .collect()
+    }
+
     /// A tenant's waiting runs in a pool, first to be looked at first.
     pub fn of_tenant(&self, pool: &PoolName, tenant: &TenantName) -> Vec<RunId> {
         let mut places: Vec<QueuePlace> = self
@@ -160,14 +183,17 @@ impl Queues {
 
     /// Runs of its tenant ahead of this one; `None` when it does not wait.
     pub fn ahead(&self, run: &Run) -> Option<u64> {
-        let place = QueuePlace::of(run);
-        self.contains(run).then(|| {
-            self.lines(&pool_of(run), &run.tenant)
-                .into_iter()
-                .flat_map(BTreeMap::values)
-                .map(|line| line.range(..place).count() as u64)
-                .sum()
-        })
+        let place = self.place(run.id)?;
+        Some(self.ahead_of(&pool_of(run), &run.tenant, place))
+    }
+
+    /// Runs of a tenant that wait in a pool ahead of this place.
+    pub fn ahead_of(&self, pool: &PoolName, tenant: &TenantName, place: QueuePlace) -> u64 {
+        self.lines(pool, tenant)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .map(|line| line.range(..place).count() as u64)
+            .sum()
     }
 }
 

@@ -33,6 +33,7 @@ impl State {
     ) -> Outcome {
         let charged = spec.tenant.clone().unwrap_or_else(|| tenant.clone());
         let admitted = self.admit(&charged, spec.clone())?;
+        let predicted_ms = self.history.predict_ms(user, &admitted.spec);
         let id = RunId(self.next_run);
         self.next_run += 1;
         let run = Run {
@@ -48,6 +49,7 @@ impl State {
             cancelled: None,
             has_claim: false,
             held_until_us: None,
+            predicted_ms,
         };
         self.live.insert(id);
         self.runs.insert(id, run);
@@ -174,6 +176,7 @@ impl State {
         match verdict {
             Some(outcome) => {
                 run.held_until_us = None;
+                self.history.note(run, &outcome);
                 run.phase = RunPhase::Ended {
                     outcome,
                     at_us: time_us,

@@ -1,7 +1,7 @@
 //! What platform engineers set beside tenants: pools, the policy, tokens.
 
 use super::{Event, Outcome, State};
-use crate::model::{Policy, Pool, PoolName, Token};
+use crate::model::{Policy, Pool, PoolName, PoolOrder, Token};
 use crate::policy::{Refusal, RefusalKind, unknown_pool};
 
 const LONGEST_DESCRIPTION: usize = 500;
@@ -12,11 +12,22 @@ const LONGEST_RESERVATION_AFTER_MS: u64 = 30 * 24 * 3_600 * 1000;
 /// A day: a run that waits longer is submitted again.
 const LONGEST_RETRY_WAIT_MS: u64 = 24 * 3_600 * 1000;
 
+/// An order that lets a run wait for longer than a year has no bound.
+const LONGEST_AGE_BOUND_MS: u64 = 365 * 24 * 3_600 * 1000;
+const SHORTEST_AGE_BOUND_MS: u64 = 1000;
+
+/// What is to change of a pool; what is absent stays.
+pub(super) struct PoolChange<'a> {
+    pub(super) description: Option<&'a str>,
+    pub(super) order: Option<PoolOrder>,
+    pub(super) age_bound_ms: Option<u64>,
+}
+
 impl State {
     pub(super) fn set_pool(
         &mut self,
         name: &PoolName,
-        description: Option<&str>,
+        change: &PoolChange<'_>,
         must_exist: Option<bool>,
     ) -> Outcome {
         let exists = self.pools.contains_key(name);
@@ -31,7 +42,7 @@ impl State {
             }
             _ => {}
         }
-        if let Some(text) = description
+        if let Some(text) = change.description
             && (text.len() > LONGEST_DESCRIPTION || text.chars().any(char::is_control))
         {
             return Err(Refusal::invalid(
@@ -39,12 +50,28 @@ impl State {
             )
             .allowed(format!("up to {LONGEST_DESCRIPTION} bytes of text")));
         }
-        let pool = self.pools.entry(name.clone()).or_insert_with(|| Pool {
-            name: name.clone(),
-            description: String::new(),
-        });
-        if let Some(text) = description {
+        if let Some(bound_ms) = change.age_bound_ms
+            && !(SHORTEST_AGE_BOUND_MS..=LONGEST_AGE_BOUND_MS).contains(&bound_ms)
+        {
+            return Err(Refusal::invalid(format!(
+                "an age bound of {} s is out of range",
+                bound_ms / 1000
+            ))
+            .allowed("1 s to 365 d")
+            .hint("for runs as they were submitted, use: --order fifo"));
+        }
+        let pool = self
+            .pools
+            .entry(name.clone())
+            .or_insert_with(|| Pool::new(name.clone()));
+        if let Some(text) = change.description {
             pool.description = text.to_owned();
+        }
+        let before = (pool.order, pool.age_bound_ms);
+        pool.order = change.order.unwrap_or(pool.order);
+        pool.age_bound_ms = change.age_bound_ms.unwrap_or(pool.age_bound_ms);
+        if before != (pool.order, pool.age_bound_ms) {
+            self.order_anew(name);
         }
         Ok(vec![Event::SettingsChanged])
     }

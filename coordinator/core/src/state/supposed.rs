@@ -16,7 +16,7 @@ impl State {
         {
             self.queues.remove(run);
             run.spec = Arc::new(spec);
-            self.queues.insert(run);
+            self.file_anew(id);
         }
         self
     }

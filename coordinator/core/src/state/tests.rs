@@ -6,6 +6,7 @@ mod budgets;
 mod dependencies;
 mod ends;
 mod nodes;
+mod ordering;
 mod placement;
 mod preemption;
 mod reports;

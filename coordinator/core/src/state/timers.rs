@@ -75,11 +75,12 @@ impl State {
         let Some(run) = self.runs.get(&id) else {
             return;
         };
+        let filed = self.filed(run);
         match run.held_until_us.filter(|at_us| *at_us > self.time_us) {
             Some(at_us) => {
                 self.timers.held.insert((at_us, id));
             }
-            None => self.queues.insert(run),
+            None => self.queues.insert(run, filed),
         }
         self.note_start_deadline(id);
     }
@@ -109,9 +110,7 @@ impl State {
     /// Runs whose wait is over stand in their lines again. Called whenever time has moved.
     pub(super) fn release_held(&mut self) {
         while let Some(id) = take_due(&mut self.timers.held, self.time_us) {
-            if let Some(run) = self.runs.get(&id) {
-                self.queues.insert(run);
-            }
+            self.file_anew(id);
         }
     }
 

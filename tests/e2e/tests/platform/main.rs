@@ -12,6 +12,7 @@ mod gangs;
 mod guardrails;
 mod main_job;
 mod notebook;
+mod ordering;
 mod processes;
 mod retries;
 mod roles;

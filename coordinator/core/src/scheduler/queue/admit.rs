@@ -1,10 +1,9 @@
 //! One pass: the heads of queues in order, each given room or passed over.
 
 use super::books::Cover;
-use super::order::Key;
 use super::reclaim::{Depth, Victim};
 use super::{Demand, Like, Queue, Room};
-use crate::model::RunId;
+use crate::model::{QueuePlace, RunId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +43,7 @@ pub struct Decisions {
 struct Head {
     cover: Cover,
     across: (u32, (u64, u64), u64, RunId),
-    key: Key,
+    key: QueuePlace,
     tenant: usize,
     demand: Demand,
 }
@@ -118,7 +117,7 @@ impl Queue {
             if head.cover != self.books.cover(head.tenant, head.demand.gpu_milli) {
                 self.put_on_agenda(&mut pass, head.tenant);
             } else if !self.give(&mut pass, room, &head) {
-                let like = (head.demand.shape, self.is_preemptible(head.key.run));
+                let like = (head.demand.shape, self.is_preemptible(head.key.run()));
                 pass.passed_over.insert((head.tenant, like));
             }
         }
@@ -136,9 +135,9 @@ impl Queue {
     /// Tries everything for a head, the gentlest first. False: it waits on.
     fn give(&mut self, pass: &mut Pass, room: &mut impl Room, head: &Head) -> bool {
         let is_covered = head.cover == Cover::Quota;
-        let may_borrow = self.is_preemptible(head.key.run);
+        let may_borrow = self.is_preemptible(head.key.run());
         if is_covered || (may_borrow && head.cover == Cover::Borrow) {
-            if room.try_take(head.key.run, head.demand) {
+            if room.try_take(head.key.run(), head.demand) {
                 self.begin(pass, head.key, head.tenant, head.demand);
                 return true;
             }
@@ -172,9 +171,9 @@ impl Queue {
         };
         moved.sort_by_key(|run| (Reverse(self.entries[run].contender.demand.gpu_milli), *run));
         for run in &moved {
-            self.stop(pass, room, *run, Reason::Moved, head.key.run);
+            self.stop(pass, room, *run, Reason::Moved, head.key.run());
         }
-        if !room.try_take(head.key.run, head.demand) {
+        if !room.try_take(head.key.run(), head.demand) {
             // The room promised more than it holds; those who made way wait for their turn.
             self.look_again(pass);
             return false;
@@ -219,14 +218,14 @@ impl Queue {
         let refused = pass
             .refused
             .get(&head.demand.shape)
-            .is_some_and(|level| head.key.level >= *level);
+            .is_some_and(|level| head.key.level() >= *level);
         if refused && own.is_empty() {
             return false;
         }
         let mut others: Vec<RunId> = self
             .borrowers_of(pass)
             .iter()
-            .take_while(|victim| victim.key.level > head.key.level)
+            .take_while(|victim| victim.key.level() > head.key.level())
             .filter(|victim| victim.tenant != head.tenant)
             .map(|victim| victim.run)
             .collect();
@@ -234,7 +233,7 @@ impl Queue {
             let Some(going) = self.clear(room, head, Depth::Borrowed, &others) else {
                 // A tenant at its limit says nothing of another's.
                 if head.cover == Cover::Borrow {
-                    pass.refused.insert(head.demand.shape, head.key.level);
+                    pass.refused.insert(head.demand.shape, head.key.level());
                 }
                 return false;
             };
@@ -242,7 +241,7 @@ impl Queue {
         }
         // Merged by level, others' first: what they hold is borrowed for certain.
         others.extend(own.iter().map(|victim| victim.run));
-        others.sort_by_key(|run| Reverse(self.entries[run].key.level));
+        others.sort_by_key(|run| Reverse(self.entries[run].key.level()));
         match self.clear(room, head, Depth::Borrowed, &others) {
             Some(going) => self.replace(pass, room, head, &going, Reason::Displaced),
             None => false,
@@ -283,7 +282,7 @@ impl Queue {
         if candidates.is_empty() {
             return None;
         }
-        let preemptible = self.is_preemptible(head.key.run);
+        let preemptible = self.is_preemptible(head.key.run());
         let gpu_milli = head.demand.gpu_milli;
         room.clearing(head.demand, &candidates, &|going| {
             let sum_of = |own: bool| {
@@ -316,9 +315,9 @@ impl Queue {
         reason: Reason,
     ) -> bool {
         for run in going {
-            self.stop(pass, room, *run, reason, head.key.run);
+            self.stop(pass, room, *run, reason, head.key.run());
         }
-        let taken = room.try_take(head.key.run, head.demand);
+        let taken = room.try_take(head.key.run(), head.demand);
         if taken {
             self.begin(pass, head.key, head.tenant, head.demand);
         }
@@ -338,14 +337,14 @@ impl Queue {
             .get_or_insert_with(|| self.borrowers(now_us, spent))
     }
 
-    fn begin(&mut self, pass: &mut Pass, key: Key, tenant: usize, demand: Demand) {
-        self.unlink(key.run);
-        if let Some(entry) = self.entries.get_mut(&key.run) {
+    fn begin(&mut self, pass: &mut Pass, key: QueuePlace, tenant: usize, demand: Demand) {
+        self.unlink(key.run());
+        if let Some(entry) = self.entries.get_mut(&key.run()) {
             entry.turn(true, pass.now_us);
         }
         self.books.take(tenant, demand.gpu_milli);
-        self.link(key.run, pass.now_us);
-        pass.started.insert(key.run);
+        self.link(key.run(), pass.now_us);
+        pass.started.insert(key.run());
         pass.borrowers = None;
         self.put_on_agenda(pass, tenant);
     }
@@ -408,7 +407,7 @@ impl Queue {
             if pass.passed_over.contains(&(tenant, *like)) {
                 continue;
             }
-            let demand = self.entries[&key.run].contender.demand;
+            let demand = self.entries[&key.run()].contender.demand;
             let head = Head {
                 cover: self.books.cover(tenant, demand.gpu_milli),
                 across: key.across_tenants(),

@@ -1,7 +1,6 @@
 //! What the engine is told: who contends, for how much, by which rules.
 
-use super::Levels;
-use crate::model::RunId;
+use crate::model::{Levels, QueuePlace, RunId, WithinLevel};
 
 /// What a run asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +49,14 @@ pub struct Contender {
     pub checkpoint: Checkpoint,
 }
 
+impl Contender {
+    /// Its place among its tenant's while it stands in this level.
+    pub(super) fn place(&self, level: u32, within: WithinLevel) -> QueuePlace {
+        let rank = within.rank(level, self.demand.gpu_milli, self.predicted_us);
+        QueuePlace::new(self.priority, level, rank, self.submitted_us, self.run)
+    }
+}
+
 /// What a tenant may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
@@ -72,17 +79,6 @@ impl Share {
     }
 }
 
-/// Order of runs of one priority and level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WithinLevel {
-    /// By size, then predicted duration where there is one, then submission.
-    SmallestGang,
-    /// By predicted duration, those without a prediction last, then submission.
-    ShortestPredicted,
-    /// By submission.
-    FirstSubmitted,
-}
-
 /// What an operator may set of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
@@ -99,13 +95,13 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Seven levels from 3,200 GPU-seconds, each four times the last; twelve days until nothing
-    /// more may pass a run by; up to one node of eight GPUs moved for one start. Found on the Philly
-    /// trace and held on resampled ones (docs/performance.md).
+    /// The standard levels; twelve days until nothing more may pass a run by; up to one node of eight
+    /// GPUs moved for one start. Found on the Philly trace and held on resampled ones
+    /// (docs/performance.md).
     pub fn standard() -> Self {
         const DAY_US: u64 = 86_400_000_000;
         Self {
-            levels: Levels::geometric(7, 3_200 * 1_000 * 1_000_000, 4),
+            levels: Levels::standard(),
             within: WithinLevel::SmallestGang,
             starvation_bound_us: Some(12 * DAY_US),
             most_moved_gpu_milli: 8_000,

@@ -24,22 +24,20 @@ mod admit;
 mod books;
 mod contender;
 mod levels;
-mod order;
 mod predict;
 mod reclaim;
 mod room;
 mod whole_nodes;
 
+pub use crate::model::{Levels, WithinLevel};
 pub use admit::{Decisions, Reason, Stop};
-pub use contender::{Checkpoint, Contender, Demand, Rules, Share, WithinLevel};
-pub use levels::Levels;
+pub use contender::{Checkpoint, Contender, Demand, Rules, Share};
 pub use predict::Predictor;
 pub use room::Room;
 pub use whole_nodes::WholeNodes;
 
-use crate::model::RunId;
+use crate::model::{QueuePlace, RunId};
 use books::Books;
-use order::Key;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The waiting and the running of one pool, indexed so that a pass reads heads alone.
@@ -49,9 +47,9 @@ pub struct Queue {
     books: Books,
     entries: BTreeMap<RunId, Entry>,
     /// By tenant and likeness.
-    waiting: Vec<BTreeMap<Like, BTreeSet<Key>>>,
+    waiting: Vec<BTreeMap<Like, BTreeSet<QueuePlace>>>,
     /// By tenant; the last makes way first.
-    running: Vec<BTreeSet<Key>>,
+    running: Vec<BTreeSet<QueuePlace>>,
     /// When an entry's level is due to change, if nothing else happens to it.
     changes: BTreeSet<(u64, RunId)>,
 }
@@ -63,7 +61,7 @@ type Like = (u32, bool);
 #[derive(Debug, Clone)]
 struct Entry {
     contender: Contender,
-    key: Key,
+    key: QueuePlace,
     is_running: bool,
     /// Since when it runs or waits.
     since_us: u64,
@@ -167,14 +165,14 @@ impl Queue {
             .flatten()
             .filter_map(|(_, keys)| {
                 let first = keys.first()?;
-                Some((self.entries[&first.run].contender.demand, keys.len()))
+                Some((self.entries[&first.run()].contender.demand, keys.len()))
             })
     }
 
     /// The level that a run stands in at the last decision, from 1; 0 is for those that have waited as
     /// long as the rules allow.
     pub fn level(&self, run: RunId) -> Option<u32> {
-        self.entries.get(&run).map(|entry| entry.key.level)
+        self.entries.get(&run).map(|entry| entry.key.level())
     }
 
     fn enter(&mut self, contender: Contender, is_running: bool, since_us: u64) -> bool {
@@ -187,7 +185,7 @@ impl Queue {
                 .take(contender.tenant, contender.demand.gpu_milli);
         }
         let entry = Entry {
-            key: Key::of(&contender, 0, self.rules.within),
+            key: contender.place(0, self.rules.within),
             contender,
             is_running,
             since_us,
@@ -204,7 +202,7 @@ impl Queue {
             return;
         };
         let (level, change_us) = levels::stand(entry, &self.rules, now_us);
-        entry.key = Key::of(&entry.contender, level, self.rules.within);
+        entry.key = entry.contender.place(level, self.rules.within);
         entry.change_us = change_us;
         if let Some(at_us) = change_us {
             self.changes.insert((at_us, run));

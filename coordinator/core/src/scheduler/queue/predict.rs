@@ -4,12 +4,9 @@
 //! has told the longer of two from the shorter more often than chance. A tenant whose runs are not
 //! predictable loses nothing by it.
 
-use std::collections::{BTreeMap, VecDeque};
+use crate::model::RecentDurations;
+use std::collections::BTreeMap;
 
-/// Ended runs of a group that the median is taken over.
-const RECENT_RUNS: usize = 16;
-/// Ended runs of a group without which there is no prediction.
-const FEWEST_RUNS: usize = 3;
 /// Pairs of a tenant's ended runs without which its predictions prove nothing.
 const FEWEST_PAIRS: u32 = 32;
 /// Pairs after which older ones count half.
@@ -20,7 +17,7 @@ const PROVEN_PERCENT: u32 = 65;
 /// Medians of recent durations by group of like runs, and each tenant's record.
 #[derive(Debug, Clone, Default)]
 pub struct Predictor {
-    groups: BTreeMap<u64, VecDeque<u64>>,
+    groups: BTreeMap<u64, RecentDurations>,
     records: BTreeMap<usize, Record>,
 }
 
@@ -35,13 +32,7 @@ impl Predictor {
     /// The median of a group's recent durations. A group is whatever the caller finds alike: user,
     /// name and size, say.
     pub fn predict_us(&self, group: u64) -> Option<u64> {
-        let recent = self.groups.get(&group)?;
-        if recent.len() < FEWEST_RUNS {
-            return None;
-        }
-        let mut sorted: Vec<u64> = recent.iter().copied().collect();
-        sorted.sort_unstable();
-        Some(sorted[sorted.len() / 2])
+        self.groups.get(&group)?.median()
     }
 
     /// Whether predictions have told this tenant's runs apart so far.
@@ -70,33 +61,13 @@ impl Predictor {
             }
             record.last = Some((predicted_us, took_us));
         }
-        let recent = self.groups.entry(group).or_default();
-        if recent.len() == RECENT_RUNS {
-            recent.pop_front();
-        }
-        recent.push_back(took_us);
+        self.groups.entry(group).or_default().add(took_us);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_group_is_predicted_by_the_median_of_its_recent_runs() {
-        let mut predictor = Predictor::default();
-        for took_us in [10, 1_000] {
-            predictor.ended(0, 7, None, took_us);
-        }
-        assert_eq!(predictor.predict_us(7), None);
-        predictor.ended(0, 7, None, 30);
-        assert_eq!(predictor.predict_us(7), Some(30));
-        for _ in 0..RECENT_RUNS {
-            predictor.ended(0, 7, None, 500);
-        }
-        assert_eq!(predictor.predict_us(7), Some(500));
-        assert_eq!(predictor.predict_us(8), None);
-    }
 
     #[test]
     fn only_a_tenant_whose_runs_were_told_apart_is_proven() {

@@ -3,9 +3,8 @@
 //! Across tenants only what is borrowed may be stopped. Later levels make way first, and among
 //! equals the least lost work; a list is made once for a pass and again only after a change.
 
-use super::order::Key;
 use super::{Checkpoint, Entry, Queue};
-use crate::model::RunId;
+use crate::model::{QueuePlace, RunId};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -19,7 +18,7 @@ pub(super) struct Victim {
     pub(super) run: RunId,
     pub(super) tenant: usize,
     pub(super) gpu_milli: u64,
-    pub(super) key: Key,
+    pub(super) key: QueuePlace,
     /// Time lost by its stop, the work since its checkpoint included.
     lost_us: u64,
 }
@@ -28,7 +27,7 @@ impl Victim {
     /// Ascending in the order in which victims make way. Lost time is compared and not GPU time:
     /// for the room it frees a large run loses no more than as many small ones.
     fn turn(&self) -> impl Ord + use<> {
-        (Reverse(self.key.level), self.lost_us, Reverse(self.key))
+        (Reverse(self.key.level()), self.lost_us, Reverse(self.key))
     }
 }
 
@@ -57,7 +56,7 @@ impl Queue {
     pub(super) fn own_victims(
         &self,
         tenant: usize,
-        key: &Key,
+        key: &QueuePlace,
         now_us: u64,
         spent: &BTreeSet<RunId>,
     ) -> Vec<Victim> {
@@ -65,7 +64,7 @@ impl Queue {
             .victims_of(tenant, now_us, spent)
             .take_while(|victim| key.displaces_own(&victim.key))
             .collect();
-        victims.sort_by_key(|victim| (Reverse(victim.key.priority), victim.turn()));
+        victims.sort_by_key(|victim| (Reverse(victim.key.priority()), victim.turn()));
         victims
     }
 
@@ -79,11 +78,11 @@ impl Queue {
             .iter()
             .rev()
             .take(MOST_VICTIMS_OF_A_TENANT)
-            .filter(|key| !spent.contains(&key.run))
+            .filter(|key| !spent.contains(&key.run()))
             .filter_map(move |key| {
-                let entry = &self.entries[&key.run];
+                let entry = &self.entries[&key.run()];
                 self.may_stop(entry, now_us).then(|| Victim {
-                    run: key.run,
+                    run: key.run(),
                     tenant,
                     gpu_milli: entry.contender.demand.gpu_milli,
                     key: *key,

@@ -151,6 +151,8 @@ fn every_change_told_does_start_the_run() {
     world.accept(Command::SetPool {
         pool: pool_name("other"),
         description: None,
+        order: None,
+        age_bound_ms: None,
         must_exist: None,
     });
     let holder = world.submit(gpus(2));

@@ -178,6 +178,8 @@ fn a_pool_without_nodes_says_which_pools_have_some() {
     world.accept(Command::SetPool {
         pool: pool_name("empty"),
         description: None,
+        order: None,
+        age_bound_ms: None,
         must_exist: Some(false),
     });
     let refusal = world.refuse(submit(WorkloadSpec {

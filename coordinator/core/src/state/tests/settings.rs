@@ -75,6 +75,8 @@ fn pools_are_created_once_and_set_when_they_are_there() {
     let set = |must_exist, description: &str| Command::SetPool {
         pool: pool_name("gold"),
         description: Some(description.to_owned()),
+        order: None,
+        age_bound_ms: None,
         must_exist,
     };
     assert_eq!(
