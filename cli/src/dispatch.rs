@@ -353,6 +353,8 @@ fn policy_changes(args: admin::PolicySet) -> Changes {
         tag_mode: args.tag_mode,
         caps: args.caps,
         no_caps: args.no_caps,
+        cap_sums: args.cap_sums,
+        no_cap_sums: args.no_cap_sums,
         prices: args.prices,
         no_prices: args.no_prices,
         prices_from_us: args.from,

@@ -243,6 +243,7 @@ pub mod values {
             .into(),
             tag_mode: "enforce".to_owned(),
             gpu_memory_caps_mib: [("bert*".to_owned(), 20480)].into(),
+            gpu_memory_cap_sums_mib: [("bert*".to_owned(), 163_840)].into(),
             gpu_hour_price_micro: [("A100-80G".to_owned(), 2_500_000)].into(),
             default_gpu_hour_price_micro: 1_000_000,
             scheduled_prices: vec![ScheduledPriceView {

@@ -241,6 +241,12 @@ pub struct PolicySet {
     /// Take a cap away
     #[arg(long = "no-gpu-memory-cap", value_name = "MODEL")]
     pub no_caps: Vec<String>,
+    /// Most GPU memory that all runs of a model hold together: 'bert*=160G'
+    #[arg(long = "gpu-memory-cap-sum", value_name = "MODEL=SIZE", value_parser = parse::model_size)]
+    pub cap_sums: Vec<(String, u64)>,
+    /// Take a cap in sum away
+    #[arg(long = "no-gpu-memory-cap-sum", value_name = "MODEL")]
+    pub no_cap_sums: Vec<String>,
     /// Price of a GPU-hour by GPU model: A100-80G=2.50
     #[arg(long = "price", value_name = "GPU=MONEY", value_parser = parse::model_money)]
     pub prices: Vec<(String, u64)>,

@@ -20,6 +20,10 @@ pub struct Changes {
     pub caps: Vec<(String, u64)>,
     /// Caps to take away.
     pub no_caps: Vec<String>,
+    /// Caps in sum by model.
+    pub cap_sums: Vec<(String, u64)>,
+    /// Caps in sum to take away.
+    pub no_cap_sums: Vec<String>,
     /// Prices by GPU model.
     pub prices: Vec<(String, u64)>,
     /// Prices to take away.
@@ -116,6 +120,16 @@ fn changed(mut policy: PolicyView, changes: Changes) -> Result<PolicyView, Failu
             ));
         }
     }
+    policy.gpu_memory_cap_sums_mib.extend(changes.cap_sums);
+    for model in changes.no_cap_sums {
+        if policy.gpu_memory_cap_sums_mib.remove(&model).is_none() {
+            return Err(absent(
+                "GPU-memory cap in sum for",
+                &model,
+                policy.gpu_memory_cap_sums_mib.keys().collect(),
+            ));
+        }
+    }
     if let Some(from_us) = changes.prices_from_us {
         schedule(&mut policy, from_us, changes.prices, &changes.no_prices)?;
     } else {
@@ -195,6 +209,7 @@ mod tests {
             required_tags: [("team".to_owned(), TagRule::default())].into(),
             tag_mode: "enforce".to_owned(),
             gpu_memory_caps_mib: [("bert*".to_owned(), 20480)].into(),
+            gpu_memory_cap_sums_mib: [("bert*".to_owned(), 163_840)].into(),
             gpu_hour_price_micro: [("T4".to_owned(), 350_000)].into(),
             default_gpu_hour_price_micro: 1_000_000,
             scheduled_prices: Vec::new(),

@@ -511,6 +511,10 @@ impl History {
             },
             Step::Cap(cap) => {
                 let mut policy = self.world.state.policy().clone();
+                policy.gpu_memory_cap_sums_mib = cap
+                    .map(|cap| ("b*".to_owned(), 2 * u64::from(cap)))
+                    .into_iter()
+                    .collect();
                 policy.gpu_memory_caps_mib = cap
                     .map(|cap| ("be*".to_owned(), u64::from(cap)))
                     .into_iter()
@@ -560,6 +564,11 @@ impl History {
         for name in budgets {
             self.apply(Command::RemoveBudget { name });
         }
+        let mut policy = self.world.state.policy().clone();
+        policy.gpu_memory_cap_sums_mib.clear();
+        self.apply(Command::SetPolicy {
+            policy: Box::new(policy),
+        });
         for (name, pool, devices) in NODES {
             let node = node_name(name);
             let mut description = describe(name, pool, devices);

@@ -84,7 +84,7 @@ pub async fn set(
     let budget = budget_from_http(&name, request)?;
     if dry_run {
         return app.driver.read(|state| {
-            let account = state.budget_to_be(&budget)?;
+            let account = state.budget_to_be(&budget)?.told(state.time_us());
             let now_us = crate::now_us().max(state.time_us());
             Ok(Json(budget_view(
                 &account,

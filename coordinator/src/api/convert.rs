@@ -366,6 +366,7 @@ pub fn policy_view(policy: &Policy) -> PolicyView {
         }
         .to_owned(),
         gpu_memory_caps_mib: policy.gpu_memory_caps_mib.clone(),
+        gpu_memory_cap_sums_mib: policy.gpu_memory_cap_sums_mib.clone(),
         gpu_hour_price_micro: policy.gpu_hour_price_micro.clone(),
         default_gpu_hour_price_micro: policy.default_gpu_hour_price_micro,
         scheduled_prices: policy
@@ -407,6 +408,7 @@ pub fn policy_from_http(view: PolicyView) -> Result<Policy, ApiError> {
             .collect(),
         tag_mode,
         gpu_memory_caps_mib: view.gpu_memory_caps_mib,
+        gpu_memory_cap_sums_mib: view.gpu_memory_cap_sums_mib,
         gpu_hour_price_micro: view.gpu_hour_price_micro,
         default_gpu_hour_price_micro: view.default_gpu_hour_price_micro,
         scheduled_prices: view

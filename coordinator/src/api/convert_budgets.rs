@@ -53,10 +53,10 @@ pub fn budget_view(
             }),
         ),
     };
-    let spent = meter.spent(now_us);
-    let state = if spent >= budget.amount_charge() {
+    // As runs meet it: what has been crossed since the last log entry takes effect with the next.
+    let state = if meter.reached {
         if budget.stop { "stopped" } else { "spent" }
-    } else if spent >= budget.warning_charge() {
+    } else if meter.warned {
         "warned"
     } else {
         "within"

@@ -293,7 +293,7 @@ pub struct Explanation {
     pub run: String,
     /// Its state.
     pub state: String,
-    /// `over-quota`, `over-budget`, `waiting-for-capacity`, `held`, `not-waiting`.
+    /// `over-quota`, `over-budget`, `over-cap`, `waiting-for-capacity`, `held`, `not-waiting`.
     pub tier: String,
     /// In one sentence.
     pub summary: String,

@@ -169,6 +169,9 @@ pub struct PolicyView {
     pub tag_mode: String,
     /// Model name (or `prefix*`) to the most GPU memory a device may give it, MiB.
     pub gpu_memory_caps_mib: BTreeMap<String, u64>,
+    /// Model name (or `prefix*`) to the most GPU memory that all its runs may hold together, MiB.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gpu_memory_cap_sums_mib: BTreeMap<String, u64>,
     /// GPU model to price for each GPU-hour, in millionths of the currency.
     pub gpu_hour_price_micro: BTreeMap<String, u64>,
     /// For GPU models with no line of their own.

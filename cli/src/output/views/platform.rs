@@ -367,11 +367,15 @@ pub fn policy(policy: &PolicyView) -> String {
             )
         })
         .collect();
-    let caps: Vec<String> = policy
+    let each = policy
         .gpu_memory_caps_mib
         .iter()
-        .map(|(model, mib)| format!("{}  {}", plain(model), memory(*mib)))
-        .collect();
+        .map(|(model, mib)| format!("{}  {} of each GPU", plain(model), memory(*mib)));
+    let in_sum = policy
+        .gpu_memory_cap_sums_mib
+        .iter()
+        .map(|(model, mib)| format!("{}  {} in sum", plain(model), memory(*mib)));
+    let caps: Vec<String> = each.chain(in_sum).collect();
     let price =
         |model: &str, micro| format!("{}  {}", plain(model), money(micro, &policy.currency));
     let now = policy

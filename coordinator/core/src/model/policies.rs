@@ -52,6 +52,9 @@ pub struct Policy {
     pub tag_mode: TagMode,
     /// Model name, or `prefix*`, to the most memory a device may give it, MiB.
     pub gpu_memory_caps_mib: BTreeMap<String, u64>,
+    /// Model name, or `prefix*`, to the most memory that all its live runs may hold together, MiB.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gpu_memory_cap_sums_mib: BTreeMap<String, u64>,
     /// Price for each GPU-hour by device model, in millionths of the currency.
     pub gpu_hour_price_micro: BTreeMap<String, u64>,
     /// For device models without a line.
@@ -91,6 +94,7 @@ impl Default for Policy {
             required_tags: BTreeMap::from([("team".to_owned(), Vec::new())]),
             tag_mode: TagMode::Enforce,
             gpu_memory_caps_mib: BTreeMap::new(),
+            gpu_memory_cap_sums_mib: BTreeMap::new(),
             // List prices of on-demand cloud GPUs, so that a first cost report has an order of
             // magnitude that finance recognises; every platform sets its own.
             gpu_hour_price_micro: BTreeMap::from([

@@ -344,6 +344,11 @@ impl Run {
 }
 
 impl Member {
+    /// Memory that it was granted of all its devices, MiB.
+    pub fn gpu_memory_mib(&self) -> u64 {
+        self.devices.iter().map(|grant| grant.memory_mib).sum()
+    }
+
     /// What it is charged for each microsecond while it holds its devices, in the units of
     /// [`super::CHARGE_PER_MICRO`].
     pub fn charge_rate(&self) -> u128 {

@@ -7,6 +7,7 @@
 pub mod budgets;
 mod fit;
 pub mod quotas;
+mod sums;
 mod tags;
 
 use crate::model::{
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 
 pub use fit::{Shortfall, fits_beside, fits_empty, fits_now};
 pub use quotas::Standing;
+pub use sums::{gpu_memory_sums, least_memory_mib};
 
 /// Why a command was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +137,13 @@ pub fn resolve(around: Surroundings<'_>, spec: WorkloadSpec) -> Result<Admitted,
     warnings.extend(tags::check(around.policy, &spec)?);
     resolve_memory_cap(around.policy, &makes, &mut spec, &mut defaulted)?;
     fit::check_ever_fits(&pool, &makes, &spec, &around.policy.demand(&spec))?;
+    let demand = around.policy.demand(&spec);
+    sums::check(
+        around.policy,
+        makes.iter().map(|(make, _)| *make),
+        &spec,
+        &demand,
+    )?;
     check_quota(around, &pool, &spec)?;
     Ok(Admitted {
         spec,

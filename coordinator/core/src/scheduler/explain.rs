@@ -3,7 +3,7 @@
 use super::Outlook;
 use crate::model::{PoolName, Run, RunPhase, TenantName, WorkloadSpec};
 use crate::policy::quotas::{self, Standing};
-use crate::policy::{Shortfall, fits_now, gpus};
+use crate::policy::{Shortfall, fits_now, gpus, least_memory_mib};
 use crate::state::State;
 use std::collections::BTreeMap;
 
@@ -20,6 +20,8 @@ pub enum Tier {
     OverLimit,
     /// A budget that it draws on is spent, and starts no run.
     OverBudget,
+    /// Runs of its model hold all the GPU memory that the policy gives them in sum.
+    OverCap,
     /// Others are being stopped for it.
     WaitingForPreempted,
     /// No set of nodes has room now.
@@ -41,6 +43,7 @@ impl Tier {
             Self::OverQuota => "over-quota",
             Self::OverLimit => "over-limit",
             Self::OverBudget => "over-budget",
+            Self::OverCap => "over-cap",
             Self::WaitingForPreempted => "waiting-for-preempted",
             Self::WaitingForCapacity => "waiting-for-capacity",
             Self::WaitingForGang => "waiting-for-gang",
@@ -252,6 +255,21 @@ pub fn explain_spec(state: &State, spec: &WorkloadSpec, tenant: &TenantName) -> 
         return waiting;
     }
     let demand = state.policy().demand(spec);
+    let nodes = state.nodes().values();
+    let of_pool = nodes.filter(|node| node.description.pool == pool);
+    if !state.policy().gpu_memory_cap_sums_mib.is_empty()
+        && let least_mib = least_memory_mib(of_pool.map(|node| &node.description), spec, &demand)
+        && let Some(summary) = state.over_memory_sum(spec, least_mib, |_| 0)
+    {
+        return Waiting {
+            tier: Tier::OverCap,
+            summary,
+            reasons: Vec::new(),
+            hint: Some(
+                "wait for runs of the model to end, or ask for less with --gpu-memory".to_owned(),
+            ),
+        };
+    }
     let mut counts: BTreeMap<Shortfall, usize> = BTreeMap::new();
     let (mut total, mut fitting) = (0_usize, 0_usize);
     for node in state

@@ -12,6 +12,7 @@ use super::place::Inventory;
 use super::reserve::{self, MOST_RESERVATIONS, Reservation, Surroundings};
 use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan};
 use crate::model::{Member, MemberDemand, MemberPhase, PoolName, Run, RunId, TenantName};
+use crate::policy::gpu_memory_sums;
 use crate::policy::quotas::{self, Standing};
 use crate::state::{Lines, MemberPlacement, Placement, QueuePlace, State};
 use std::collections::{BTreeMap, BTreeSet, btree_set};
@@ -31,6 +32,8 @@ pub struct Pass<'a> {
     /// The first run of each line that found no room or met a ceiling, in the order met.
     refused_first: Vec<RunId>,
     planned_milli: u64,
+    /// MiB placed so far, by the model or `prefix*` of each cap in sum.
+    planned_sums_mib: Option<BTreeMap<String, u64>>,
     placed: BTreeSet<RunId>,
     looks: usize,
 }
@@ -53,6 +56,8 @@ enum Verdict {
     WouldBorrow,
     /// Neither it nor its equals can start.
     Refused,
+    /// Neither it nor its equals can start, and no room that others give would change that.
+    Capped,
     /// It cannot, and others of its line may.
     Skipped,
 }
@@ -70,6 +75,7 @@ impl<'a> Pass<'a> {
             kept: Vec::new(),
             refused_first: Vec::new(),
             planned_milli: 0,
+            planned_sums_mib: None,
             placed: BTreeSet::new(),
             looks: 0,
         }
@@ -185,6 +191,7 @@ impl<'a> Pass<'a> {
                         cursor.heads.insert((*next, line));
                     }
                 }
+                Verdict::Capped => {}
                 Verdict::WouldBorrow => cursor.borrowing.push((place, line)),
                 Verdict::Refused => {
                     self.refused_first.push(place.run());
@@ -228,10 +235,14 @@ impl<'a> Pass<'a> {
             Standing::OverLimit { .. } => return Verdict::Refused,
         }
         let demand = self.state.policy().demand(&run.spec);
-        let Some(placed) = self.take(run, demand) else {
+        let Some(placed) = self.take(run, demand.clone()) else {
             self.keep_for(run, phase, plan);
             return Verdict::Refused;
         };
+        if !self.count_sums(run, &demand, &placed, plan) {
+            self.room.give_back(&demand, &placed);
+            return Verdict::Capped;
+        }
         self.planned.add(&run.tenant, asked);
         self.planned_milli += asked;
         self.placed.insert(run.id);
@@ -241,6 +252,37 @@ impl<'a> Pass<'a> {
             members: placed,
         });
         Verdict::Placed
+    }
+
+    /// Counts what a run takes against the caps in sum that bind it, unless it would pass one.
+    fn count_sums(
+        &mut self,
+        run: &Run,
+        demand: &MemberDemand,
+        members: &[MemberPlacement],
+        plan: &Plan,
+    ) -> bool {
+        let policy = self.state.policy();
+        if gpu_memory_sums(policy, &run.spec).next().is_none() {
+            return true;
+        }
+        let state = self.state;
+        // The caps know no pools: what the plan has placed in others counts.
+        let planned = self
+            .planned_sums_mib
+            .get_or_insert_with(|| planned_sums_mib(state, plan));
+        let taken_mib = taken_mib(state, demand, members);
+        let before_mib = |pattern: &str| planned.get(pattern).copied().unwrap_or(0);
+        if state
+            .over_memory_sum(&run.spec, taken_mib, before_mib)
+            .is_some()
+        {
+            return false;
+        }
+        for (pattern, _) in gpu_memory_sums(policy, &run.spec) {
+            *planned.entry(pattern.to_owned()).or_default() += taken_mib;
+        }
+        true
     }
 
     /// Room for a run, beside what is kept for others beyond its end.
@@ -322,6 +364,37 @@ fn live_members(run: &Run) -> impl Iterator<Item = &Member> {
         .into_iter()
         .flat_map(|attempt| &attempt.members)
         .filter(|member| member.phase != MemberPhase::Ended)
+}
+
+/// Memory of devices that placed members take, MiB.
+fn taken_mib(state: &State, demand: &MemberDemand, members: &[MemberPlacement]) -> u64 {
+    members
+        .iter()
+        .filter_map(|member| Some((member, state.nodes().get(&member.node)?)))
+        .flat_map(|(member, node)| {
+            node.description
+                .devices
+                .iter()
+                .filter(|device| member.devices.contains(&device.id))
+        })
+        .map(|device| demand.memory_on(device.memory_mib))
+        .sum()
+}
+
+/// What a plan takes of each cap in sum, MiB.
+fn planned_sums_mib(state: &State, plan: &Plan) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for placement in &plan.placements {
+        let Some(run) = state.runs().get(&placement.run) else {
+            continue;
+        };
+        for (pattern, _) in gpu_memory_sums(state.policy(), &run.spec) {
+            let demand = state.policy().demand(&run.spec);
+            *sums.entry(pattern.to_owned()).or_default() +=
+                taken_mib(state, &demand, &placement.members);
+        }
+    }
+    sums
 }
 
 impl<'a> Cursor<'a> {

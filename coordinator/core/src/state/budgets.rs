@@ -36,6 +36,15 @@ impl BudgetAccount {
     pub fn stops(&self) -> bool {
         self.budget.stop && self.meter.reached
     }
+
+    /// As it is once what has been crossed by a moment has been told: where it is only looked at, and
+    /// not set.
+    pub fn told(mut self, at_us: u64) -> Self {
+        let spent = self.meter.spent(at_us);
+        self.meter.warned |= spent >= self.budget.warning_charge();
+        self.meter.reached |= spent >= self.budget.amount_charge();
+        self
+    }
 }
 
 /// Every budget, with whom each is about.

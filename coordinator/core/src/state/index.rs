@@ -45,6 +45,7 @@ impl State {
                 RunPhase::Ended { .. } => {}
             }
         }
+        self.recount_memory();
     }
 
     /// A live attempt has been told to stop: what it holds is as good as given back.

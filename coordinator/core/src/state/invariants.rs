@@ -191,6 +191,15 @@ impl State {
                 });
             }
         }
+        if self.memory_sums_mib != fresh.memory_sums_mib {
+            violations.push(Violation {
+                invariant: "I13",
+                seen: format!(
+                    "memory in sum: {:?} counted, {:?} granted",
+                    self.memory_sums_mib, fresh.memory_sums_mib
+                ),
+            });
+        }
         for run in self.active_runs() {
             let recorded = run
                 .last_attempt()

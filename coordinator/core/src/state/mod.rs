@@ -7,6 +7,7 @@
 mod accounts;
 mod budgets;
 mod capacity;
+mod caps;
 mod command;
 mod dependencies;
 mod event;
@@ -90,6 +91,8 @@ pub struct State {
     stopping_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
     #[serde(skip)]
     followers: Followers,
+    #[serde(skip)]
+    memory_sums_mib: BTreeMap<String, u64>,
     tokens: BTreeMap<String, Token>,
     outbox: VecDeque<OutboxRecord>,
     outbox_sequence: u64,
@@ -128,6 +131,7 @@ impl Default for State {
             used_milli: BTreeMap::new(),
             stopping_milli: BTreeMap::new(),
             followers: Followers::default(),
+            memory_sums_mib: BTreeMap::new(),
             tokens: BTreeMap::new(),
             outbox: VecDeque::new(),
             outbox_sequence: 0,
@@ -346,6 +350,7 @@ impl State {
             used_milli: self.used_milli.clone(),
             stopping_milli: self.stopping_milli.clone(),
             followers: self.followers.clone(),
+            memory_sums_mib: self.memory_sums_mib.clone(),
             tokens: BTreeMap::new(),
             audit_head: self.audit_head.clone(),
             ..*self

@@ -68,6 +68,10 @@ impl State {
         for member in &placement.members {
             members.push(self.check_member(&demand, &pool, member)?);
         }
+        let memory_mib = members.iter().map(Member::gpu_memory_mib).sum();
+        if let Some(reason) = self.over_memory_sum(&spec, memory_mib, |_| 0) {
+            return Err(reason);
+        }
         let epoch = Epoch(self.next_epoch);
         self.next_epoch += 1;
         for (rank, member) in (0_u32..).zip(&members) {
@@ -83,6 +87,7 @@ impl State {
         self.count_use(&tenant, &pool, asked, true);
         let rate = members.iter().map(Member::charge_rate).sum();
         self.count_charge(&tenant, &spec, self.time_us, 0, rate);
+        self.count_memory(&spec, memory_mib, true);
         self.dequeue(placement.run);
         let time_us = self.time_us;
         let run = self
@@ -238,7 +243,7 @@ impl State {
         let node_name = member.node.clone();
         let rows = super::accounts::ledger_rows(run, attempt, key.member, member, time_us);
         let (tenant, spec) = (run.tenant.clone(), run.spec.clone());
-        let rate = member.charge_rate();
+        let (rate, memory_mib) = (member.charge_rate(), member.gpu_memory_mib());
         let held: u64 = member
             .devices
             .iter()
@@ -261,6 +266,7 @@ impl State {
             }
         }
         self.count_charge(&tenant, &spec, time_us, rate, 0);
+        self.count_memory(&spec, memory_mib, false);
         for row in rows {
             self.push_outbox(OutboxBody::Ledger(row));
         }

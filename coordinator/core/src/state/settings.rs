@@ -103,6 +103,15 @@ impl State {
                 .allowed("a model name or prefix*, and more than 0 MiB"));
             }
         }
+        for (pattern, cap) in &policy.gpu_memory_cap_sums_mib {
+            let stem = pattern.strip_suffix('*').unwrap_or(pattern);
+            if !(stem.is_empty() && pattern == "*" || crate::model::is_name(stem)) || *cap == 0 {
+                return Err(Refusal::invalid(format!(
+                    "GPU-memory cap {pattern}={cap} MiB in sum is not valid"
+                ))
+                .allowed("a model name or prefix*, and more than 0 MiB"));
+            }
+        }
         if policy.currency.len() != 3
             || !policy
                 .currency
@@ -145,6 +154,7 @@ impl State {
             ..policy.clone()
         };
         self.charge_live_grants(self.time_us);
+        self.recount_memory();
         Ok(vec![Event::SettingsChanged])
     }
 

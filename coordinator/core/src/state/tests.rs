@@ -11,5 +11,6 @@ mod placement;
 mod preemption;
 mod reports;
 mod settings;
+mod sums;
 mod tenants;
 mod timers;

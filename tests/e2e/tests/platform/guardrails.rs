@@ -346,3 +346,57 @@ fn the_folder_is_checked_before_anything_is_sent() {
         .unwrap();
     assert_eq!(reply.status, 400, "{}", reply.text());
 }
+
+#[test]
+fn runs_of_a_model_hold_no_more_memory_than_its_sum_and_the_next_waits_and_says_so() {
+    let platform = Platform::with_devices(&["2xA100-80G"]);
+    platform
+        .cli(&["policy", "set", "--gpu-memory-cap-sum", "bert*=30G"])
+        .expect(0);
+    let submit = |key: &str, command: &[&str]| {
+        platform.submit(
+            key,
+            &json!({
+                "name": key,
+                "command": command,
+                "gpu_share_milli": 100,
+                "gpu_memory_mib": 20 * 1024,
+                "model": key,
+                "tags": {"team": "nlp"},
+            }),
+        )
+    };
+    let first = submit("bert-base", &["sleep", "1000"]);
+    platform.wait_for(&first, &["running"]);
+    let second = submit("bert-large", &["true"]);
+    let other = submit("gpt", &["true"]);
+    platform.wait_for_end(&other);
+    let explained = platform.cli(&["runs", "explain", &second, "--json"]).json();
+    assert_eq!(explained["tier"], "over-cap", "{explained:#}");
+    let summary = explained["summary"].as_str().unwrap_or_default();
+    assert!(
+        summary.contains("models bert* hold 20480 of the 30720 MiB"),
+        "{summary}"
+    );
+    refused(
+        &platform.cli(&[
+            "run",
+            "--model",
+            "bert-base",
+            "--gpus",
+            "1",
+            "--tag",
+            "team=nlp",
+            "--",
+            "true",
+        ]),
+        5,
+        &[
+            "this run alone takes at least 81920 MiB",
+            "--gpu-memory 30720M",
+        ],
+    );
+    platform.cli(&["stop", &first, "--yes"]).expect(0);
+    let ended = platform.wait_for_end(&second);
+    assert_eq!(ended["state"], "succeeded", "{ended:#}");
+}
