@@ -5,6 +5,7 @@
 //! is checked as `apply` will check it, after those before it. What claims together would take from a
 //! tenant is counted over all of them.
 
+use super::reach::nodes_to_ask;
 use super::{Plan, Reservation};
 use crate::model::{
     MemberDemand, MemberKey, Node, NodeName, PoolName, Run, RunId, StopReason, TenantName,
@@ -79,6 +80,7 @@ pub fn propose(
             demand: state.policy().demand(&run.spec),
             now_us,
             given: holders.given.clone(),
+            takeable: BTreeSet::new(),
             exempt_until_us: None,
         };
         let victims = claim.victims(&holders);
@@ -112,9 +114,7 @@ pub fn propose(
 
 /// Who holds what of a pool, and what is claimed of it so far.
 struct Holders<'a> {
-    /// Preemptible runs that nobody has told to stop, on each node.
-    on: BTreeMap<&'a NodeName, Vec<&'a Run>>,
-    /// The lowest priority of each tenant's.
+    /// The lowest priority of each tenant's preemptible runs that nobody has told to stop.
     lowest_priority: BTreeMap<&'a TenantName, i32>,
     /// What will be used once those who are stopping have gone.
     claimed: Amounts,
@@ -129,27 +129,13 @@ struct Holders<'a> {
 
 impl<'a> Holders<'a> {
     fn of(state: &'a State, pool: &PoolName) -> Self {
-        let mut on: BTreeMap<&NodeName, Vec<&Run>> = BTreeMap::new();
-        let mut lowest_priority: BTreeMap<&TenantName, i32> = BTreeMap::new();
-        for run in state.active_runs() {
-            let Some(attempt) = run
-                .last_attempt()
-                .filter(|attempt| attempt.stopping.is_none())
-                .filter(|_| run.spec.preemptible && run.spec.pool.as_ref() == Some(pool))
-            else {
-                continue;
-            };
-            let lowest = lowest_priority.entry(&run.tenant).or_insert(i32::MAX);
-            *lowest = run.spec.priority.min(*lowest);
-            let mut nodes: Vec<&NodeName> =
-                attempt.members.iter().map(|member| &member.node).collect();
-            nodes.dedup();
-            for node in nodes {
-                on.entry(node).or_default().push(run);
-            }
-        }
+        let lowest_priority = state
+            .stoppable(pool)
+            .into_iter()
+            .flatten()
+            .filter_map(|(tenant, runs)| Some((tenant, runs.first()?.0)))
+            .collect();
         Self {
-            on,
             lowest_priority,
             claimed: Amounts::new(),
             given: Amounts::new(),
@@ -175,6 +161,8 @@ struct Claim<'a> {
     demand: MemberDemand,
     now_us: u64,
     given: Amounts,
+    /// Tenants that had something to give before this claim took any.
+    takeable: BTreeSet<&'a TenantName>,
     /// When the first run that is still left alone may be stopped.
     exempt_until_us: Option<u64>,
 }
@@ -186,11 +174,16 @@ impl<'a> Claim<'a> {
     /// Runs whose end makes room for every member, in the order in which they may be stopped, and the
     /// nodes where it will be; `None`: no runs do.
     fn victims(&mut self, holders: &Holders<'a>) -> Option<(Vec<RunId>, BTreeSet<NodeName>)> {
-        if !self.may_take_from_anybody(holders) {
+        self.takeable = self.may_take_from(holders);
+        if self.takeable.is_empty() {
             return None;
         }
         let mut offers: BTreeSet<Offer<'a>> = BTreeSet::new();
-        for node in self.state.nodes().values() {
+        let takeable = |tenant: &TenantName| self.takeable.contains(tenant);
+        for name in nodes_to_ask(self.state, self.pool, &self.demand, takeable) {
+            let Some(node) = self.state.nodes().get(name) else {
+                continue;
+            };
             if node.description.pool == *self.pool
                 && node.is_ready()
                 && holders.is_open_to(self.run, &node.description.name)
@@ -228,19 +221,37 @@ impl<'a> Claim<'a> {
         Some((chosen.into_iter().map(|(_, run)| run).collect(), nodes))
     }
 
-    /// A look that costs next to nothing, for most that wait may take from nobody.
-    fn may_take_from_anybody(&self, holders: &Holders<'_>) -> bool {
-        holders.lowest_priority.iter().any(|(tenant, lowest)| {
-            if **tenant == self.run.tenant {
-                return self.run.spec.priority > *lowest;
+    /// Tenants of which it may take runs: for most that wait, a look finds nobody.
+    fn may_take_from(&self, holders: &Holders<'a>) -> BTreeSet<&'a TenantName> {
+        let own = &self.run.tenant;
+        let tenants = self.state.tenants();
+        let wanted_milli = self
+            .state
+            .used_milli(own, self.pool)
+            .saturating_add(of(&holders.claimed, own))
+            .saturating_add(self.run.spec.gpu_milli());
+        // Whoever has no more of its own to come has nothing to take back.
+        let is_owed_nothing = quotas::line(tenants, own, self.pool)
+            .is_some_and(|line| wanted_milli > line.quota_milli)
+            && tenants.below(Some(own)).next().is_none();
+        let may_take = |tenant: &TenantName, lowest: i32| {
+            if tenant == own {
+                return self.run.spec.priority > lowest;
             }
-            self.state.reclaims_from(
-                self.run,
-                tenant,
-                |name| of(&self.given, name),
-                |name| of(&holders.claimed, name),
-            )
-        })
+            !is_owed_nothing
+                && self.state.reclaims_from(
+                    self.run,
+                    tenant,
+                    |name| of(&self.given, name),
+                    |name| of(&holders.claimed, name),
+                )
+        };
+        holders
+            .lowest_priority
+            .iter()
+            .filter(|(tenant, lowest)| may_take(tenant, **lowest))
+            .map(|(tenant, _)| *tenant)
+            .collect()
     }
 
     /// The cheapest runs of a node without which one member fits there; empty: it fits without.
@@ -255,7 +266,12 @@ impl<'a> Claim<'a> {
             return Some((0, 0, name, Vec::new()));
         }
         let mut candidates: Vec<Loss> = Vec::new();
-        for run in holders.on.get(name).into_iter().flatten() {
+        let mut held_by: Vec<RunId> = node.members.iter().map(|key| key.run).collect();
+        held_by.dedup();
+        for run in held_by {
+            let Some(run) = self.state.runs().get(&run) else {
+                continue;
+            };
             if !banned.contains(&run.id) && self.is_candidate(run, holders) {
                 candidates.push((self.loss(run), run.id));
             }
@@ -317,7 +333,10 @@ impl<'a> Claim<'a> {
 
     /// Whether a run may be stopped for this one: by its right, and as it has run long enough.
     fn is_candidate(&mut self, victim: &Run, holders: &Holders<'_>) -> bool {
-        if holders.stopped.contains(&victim.id) || self.right_to(victim, holders).is_none() {
+        if !self.takeable.contains(&victim.tenant)
+            || holders.stopped.contains(&victim.id)
+            || self.right_to(victim, holders).is_none()
+        {
             return false;
         }
         let exempt_until_us = self.state.exempt_until_us(victim);
@@ -393,21 +412,22 @@ impl<'a> Claim<'a> {
         holders: &Holders<'a>,
         chosen: &[Loss],
     ) -> Vec<Loss> {
-        let below: BTreeMap<RunId, &Run> = holders
-            .on
-            .values()
+        let state = self.state;
+        let below = state
+            .stoppable(self.pool)
+            .into_iter()
             .flatten()
-            .filter(|run| {
-                tenant_and_above(self.state.tenants(), &run.tenant)
-                    .any(|above| above.name == *tenant)
+            .filter(|(name, _)| {
+                tenant_and_above(state.tenants(), name).any(|above| above.name == *tenant)
             })
-            .filter(|run| !chosen.iter().any(|(_, chosen)| *chosen == run.id))
-            .map(|run| (run.id, *run))
-            .collect();
+            .flat_map(|(_, runs)| runs)
+            .map(|(_, run)| *run)
+            .filter(|run| !chosen.iter().any(|(_, chosen)| chosen == run))
+            .filter_map(|run| state.runs().get(&run));
         let mut candidates: Vec<Loss> = Vec::new();
-        for (id, run) in below {
+        for run in below {
             if self.is_candidate(run, holders) {
-                candidates.push((self.loss(run), id));
+                candidates.push((self.loss(run), run.id));
             }
         }
         candidates.sort_unstable_by(|a, b| b.cmp(a));

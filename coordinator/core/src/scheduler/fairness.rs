@@ -1,24 +1,35 @@
 //! Whose turn it is: tenants by how much they hold beside what is theirs, from the top of the tree
 //! down, so that a department with many teams gets no more turns than one with few.
 
-use crate::model::{PoolName, Tenant, TenantName, tenant_and_above};
+use crate::model::{MOST_TENANT_LEVELS, PoolName, Tenant, TenantName, tenant_and_above};
 use crate::policy::quotas::Tenants;
 use crate::state::State;
 use std::collections::BTreeMap;
 
-/// What tenants hold in a pool, with what a plan has proposed so far.
+/// What tenants hold in a pool, with what a plan has proposed so far. Asked several times for every
+/// decision, so what it needs of a tenant is read once, when the tenant is first met.
 pub struct PlannedUse<'a> {
     state: &'a State,
     pool: &'a PoolName,
-    more_milli: BTreeMap<&'a TenantName, u64>,
+    positions: BTreeMap<&'a TenantName, usize>,
+    met: Vec<Met<'a>>,
+}
+
+/// A tenant that a plan has to do with.
+struct Met<'a> {
+    tenant: &'a Tenant,
+    above: Option<usize>,
+    /// Thousandths held by it and all below it, with what is proposed and awaited.
+    used_milli: u64,
     /// Of that, what runs ask for which others were stopped and that have not got it yet.
-    awaited_milli: BTreeMap<&'a TenantName, u64>,
+    awaited_milli: u64,
+    quota_milli: u64,
 }
 
 /// How far along its turn a tenant is: the part of its own that it holds, top of the tree first, in
-/// millionths. Smaller goes first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Turn(Vec<u64>);
+/// millionths and one more; nothing where its branch has no more levels. Smaller goes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn([u64; MOST_TENANT_LEVELS]);
 
 /// What is measured against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +45,8 @@ impl<'a> PlannedUse<'a> {
         Self {
             state,
             pool,
-            more_milli: BTreeMap::new(),
-            awaited_milli: BTreeMap::new(),
+            positions: BTreeMap::new(),
+            met: Vec::new(),
         }
     }
 
@@ -43,17 +54,49 @@ impl<'a> PlannedUse<'a> {
         self.state.tenants()
     }
 
+    /// The position of a tenant, and of those above it, met now or before. `None`: there is no such.
+    pub fn meet(&mut self, name: &TenantName) -> Option<usize> {
+        let mut unmet: Vec<&'a Tenant> = Vec::new();
+        let mut above = None;
+        for tenant in tenant_and_above(self.state.tenants(), name) {
+            above = self.positions.get(&tenant.name).copied();
+            if above.is_some() {
+                break;
+            }
+            unmet.push(tenant);
+        }
+        for tenant in unmet.into_iter().rev() {
+            self.met.push(Met {
+                tenant,
+                above,
+                used_milli: self.state.used_milli(&tenant.name, self.pool),
+                awaited_milli: 0,
+                quota_milli: tenant
+                    .quotas
+                    .get(self.pool)
+                    .map_or(0, |line| line.quota_milli),
+            });
+            above = Some(self.met.len() - 1);
+            self.positions.insert(&tenant.name, self.met.len() - 1);
+        }
+        above
+    }
+
     /// What a tenant and all below it would hold, with what is awaited.
     pub fn used_milli(&self, tenant: &TenantName) -> u64 {
-        self.state
-            .used_milli(tenant, self.pool)
-            .saturating_add(self.more_milli.get(tenant).copied().unwrap_or(0))
+        match self.positions.get(tenant) {
+            Some(position) => self.met[*position].used_milli,
+            None => self.state.used_milli(tenant, self.pool),
+        }
     }
 
     /// Counts a proposal for a tenant and all above it.
     pub fn add(&mut self, tenant: &TenantName, milli: u64) {
-        for above in tenant_and_above(self.state.tenants(), tenant) {
-            *self.more_milli.entry(&above.name).or_default() += milli;
+        let mut next = self.meet(tenant);
+        while let Some(position) = next {
+            let met = &mut self.met[position];
+            met.used_milli = met.used_milli.saturating_add(milli);
+            next = met.above;
         }
     }
 
@@ -61,38 +104,74 @@ impl<'a> PlannedUse<'a> {
     /// holds nothing yet.
     pub fn await_milli(&mut self, tenant: &TenantName, milli: u64) {
         self.add(tenant, milli);
-        for above in tenant_and_above(self.state.tenants(), tenant) {
-            *self.awaited_milli.entry(&above.name).or_default() += milli;
+        let mut next = self.meet(tenant);
+        while let Some(position) = next {
+            let met = &mut self.met[position];
+            met.awaited_milli = met.awaited_milli.saturating_add(milli);
+            next = met.above;
         }
     }
 
     /// What a tenant and all below it would hold once the proposals are applied.
     pub fn granted_milli(&self, tenant: &TenantName) -> u64 {
-        let awaited = self.awaited_milli.get(tenant).copied().unwrap_or(0);
+        let awaited = self
+            .positions
+            .get(tenant)
+            .map_or(0, |position| self.met[*position].awaited_milli);
         self.used_milli(tenant).saturating_sub(awaited)
     }
 
-    /// How far along its turn a tenant is.
+    /// How far along its turn a tenant is, met or not.
     pub fn turn(&self, tenant: &TenantName, phase: Phase) -> Turn {
-        let mut levels: Vec<u64> = tenant_and_above(self.tenants(), tenant)
-            .map(|above| self.part(above, phase))
-            .collect();
-        levels.reverse();
-        Turn(levels)
+        let mut met = Self::new(self.state, self.pool);
+        let mut next = met.meet(tenant);
+        let mut turn = Turn::default();
+        while let Some(position) = next {
+            met.met[position].used_milli = self.used_milli(&met.met[position].tenant.name);
+            turn = turn.under(met.part(position, phase));
+            next = met.above(position);
+        }
+        turn
     }
 
-    fn part(&self, tenant: &Tenant, phase: Phase) -> u64 {
-        let used = self.used_milli(&tenant.name);
-        let quota = tenant.quotas.get(self.pool).map(|line| line.quota_milli);
-        let (held, own) = match (phase, quota) {
-            (Phase::Guaranteed, Some(quota)) if quota > 0 => (used, quota),
-            (Phase::Guaranteed, _) => (used, weight_milli(tenant)),
-            (Phase::Borrowing, quota) => (
-                used.saturating_sub(quota.unwrap_or(0)),
-                weight_milli(tenant),
+    /// How many tenants have been met.
+    pub fn met(&self) -> usize {
+        self.met.len()
+    }
+
+    /// The position of the tenant above a met one.
+    pub fn above(&self, position: usize) -> Option<usize> {
+        self.met[position].above
+    }
+
+    /// How much of its own a met tenant holds, in millionths.
+    pub fn part(&self, position: usize, phase: Phase) -> u64 {
+        self.met[position].part(phase)
+    }
+}
+
+impl Turn {
+    /// The same below a tenant that holds such a part of its own.
+    pub fn under(self, part: u64) -> Self {
+        let mut turn = [0; MOST_TENANT_LEVELS];
+        turn[0] = part.saturating_add(1);
+        // No tree is deeper; what would be below counts no more.
+        turn[1..].copy_from_slice(&self.0[..MOST_TENANT_LEVELS - 1]);
+        Self(turn)
+    }
+}
+
+impl Met<'_> {
+    fn part(&self, phase: Phase) -> u64 {
+        let (held, own) = match phase {
+            Phase::Guaranteed if self.quota_milli > 0 => (self.used_milli, self.quota_milli),
+            Phase::Guaranteed => (self.used_milli, weight_milli(self.tenant)),
+            Phase::Borrowing => (
+                self.used_milli.saturating_sub(self.quota_milli),
+                weight_milli(self.tenant),
             ),
         };
-        // Divided as wide as it must be: this is asked several times for every decision.
+        // Divided as wide as it must be, which is hardly ever more than this.
         match held.checked_mul(1_000_000) {
             Some(millionths) => millionths / own,
             None => {

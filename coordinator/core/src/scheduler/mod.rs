@@ -24,8 +24,10 @@ mod pass;
 pub mod place;
 mod planner;
 pub mod queue;
+mod reach;
 mod reserve;
 mod trial;
+mod turns;
 
 pub use estimate::{Durations, Estimate, estimate};
 pub use explain::{Tier, Waiting, explain, explain_spec, held};

@@ -7,9 +7,10 @@
 //! [`super::MOST_LINES_REFUSED`], which counts distinct lines and not runs, so that nobody's long queue
 //! can hide another tenant's run that fits.
 
-use super::fairness::{Phase, PlannedUse, Turn};
+use super::fairness::{Phase, PlannedUse};
 use super::place::Inventory;
 use super::reserve::{self, MOST_RESERVATIONS, Reservation, Surroundings};
+use super::turns::Turns;
 use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan};
 use crate::model::{Member, MemberDemand, MemberPhase, PoolName, Run, RunId, TenantName};
 use crate::policy::gpu_memory_sums;
@@ -40,7 +41,8 @@ pub struct Pass<'a> {
 
 /// One tenant's lines of equal runs, the first of each in order.
 struct Cursor<'a> {
-    tenant: &'a TenantName,
+    /// Where the tenant was met.
+    tenant: usize,
     heads: BTreeSet<(QueuePlace, usize)>,
     lines: Vec<btree_set::Iter<'a, QueuePlace>>,
     /// Lines that would borrow.
@@ -151,7 +153,10 @@ impl<'a> Pass<'a> {
     pub fn place_waiting(&mut self, tenants: &'a BTreeMap<TenantName, Lines>, plan: &mut Plan) {
         let mut cursors: Vec<Cursor<'a>> = tenants
             .iter()
-            .map(|(tenant, lines)| Cursor::new(tenant, lines, self.state.is_tenant_stopped(tenant)))
+            .filter_map(|(tenant, lines)| {
+                let is_stopped = self.state.is_tenant_stopped(tenant);
+                Some(Cursor::new(self.planned.meet(tenant)?, lines, is_stopped))
+            })
             .collect();
         self.place_in_turn(&mut cursors, Phase::Guaranteed, plan);
         for cursor in &mut cursors {
@@ -161,24 +166,18 @@ impl<'a> Pass<'a> {
     }
 
     fn place_in_turn(&mut self, cursors: &mut [Cursor<'a>], phase: Phase, plan: &mut Plan) {
-        let mut turns: BTreeSet<(Turn, QueuePlace, usize)> = BTreeSet::new();
+        let mut turns = Turns::default();
         for (position, cursor) in cursors.iter().enumerate() {
-            if let Some((place, _)) = cursor.heads.first() {
-                turns.insert((self.planned.turn(cursor.tenant, phase), *place, position));
-            }
+            turns.set(&self.planned, phase, cursor.tenant, position, cursor.next());
         }
-        while let Some((turn, place, position)) = turns.pop_first() {
+        while let Some(position) = turns.first() {
             if plan.placements.len() >= MOST_PLACEMENTS {
                 return;
             }
             let cursor = &mut cursors[position];
-            // Others below the same tenant may have moved it along: its turn only grows.
-            let current = self.planned.turn(cursor.tenant, phase);
-            if current > turn {
-                turns.insert((current, place, position));
-                continue;
-            }
             let Some((place, line)) = cursor.heads.pop_first() else {
+                // Whose turn it is has a run left; were it not so, this ends it.
+                turns.set(&self.planned, phase, cursor.tenant, position, None);
                 continue;
             };
             let verdict = match self.state.runs().get(&place.run()) {
@@ -202,9 +201,7 @@ impl<'a> Pass<'a> {
                     }
                 }
             }
-            if let Some((place, _)) = cursor.heads.first() {
-                turns.insert((self.planned.turn(cursor.tenant, phase), *place, position));
-            }
+            turns.set(&self.planned, phase, cursor.tenant, position, cursor.next());
         }
     }
 
@@ -399,7 +396,7 @@ fn planned_sums_mib(state: &State, plan: &Plan) -> BTreeMap<String, u64> {
 
 impl<'a> Cursor<'a> {
     /// Where a budget is spent, only the lines of runs that cost nothing.
-    fn new(tenant: &'a TenantName, lines: &'a Lines, is_stopped: bool) -> Self {
+    fn new(tenant: usize, lines: &'a Lines, is_stopped: bool) -> Self {
         let mut heads = BTreeSet::new();
         let lines = lines
             .iter()
@@ -420,5 +417,10 @@ impl<'a> Cursor<'a> {
             borrowing: Vec::new(),
             refused: 0,
         }
+    }
+
+    /// The run to be looked at next.
+    fn next(&self) -> Option<QueuePlace> {
+        self.heads.first().map(|(place, _)| *place)
     }
 }

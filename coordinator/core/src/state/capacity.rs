@@ -16,6 +16,8 @@ pub(super) struct Capacity {
     counted: BTreeMap<NodeName, Counted>,
     makes: BTreeMap<PoolName, Makes>,
     sums: BTreeMap<PoolName, Sums>,
+    /// The nodes of each pool by what of them is idle, in thousandths.
+    by_idle: BTreeMap<PoolName, BTreeSet<(u64, NodeName)>>,
     /// Every node once, by the log index at which it last changed.
     changed: BTreeSet<(u64, NodeName)>,
 }
@@ -41,7 +43,7 @@ struct Sums {
 /// from a snapshot has forgotten it.
 impl PartialEq for Capacity {
     fn eq(&self, other: &Self) -> bool {
-        self.makes == other.makes && self.sums == other.sums
+        self.makes == other.makes && self.sums == other.sums && self.by_idle == other.by_idle
     }
 }
 
@@ -60,7 +62,7 @@ impl Capacity {
         let name = &node.description.name;
         if let Some(before) = self.counted.remove(name) {
             self.changed.remove(&(before.changed_index, name.clone()));
-            self.uncount(&before);
+            self.uncount(name, &before);
         }
         let make = Arc::new(node.description.make());
         let makes = self.makes.entry(make.pool.clone()).or_default();
@@ -76,6 +78,10 @@ impl Capacity {
         let sums = self.sums.entry(make.pool.clone()).or_default();
         sums.capacity_milli += own.capacity_milli;
         sums.idle_milli += own.idle_milli;
+        self.by_idle
+            .entry(make.pool.clone())
+            .or_default()
+            .insert((own.idle_milli, name.clone()));
         self.changed.insert((index, name.clone()));
         self.counted.insert(
             name.clone(),
@@ -87,8 +93,11 @@ impl Capacity {
         );
     }
 
-    fn uncount(&mut self, before: &Counted) {
+    fn uncount(&mut self, name: &NodeName, before: &Counted) {
         let pool = &before.make.pool;
+        if let Some(nodes) = self.by_idle.get_mut(pool) {
+            nodes.remove(&(before.sums.idle_milli, name.clone()));
+        }
         if let Some(sums) = self.sums.get_mut(pool) {
             sums.capacity_milli -= before.sums.capacity_milli;
             sums.idle_milli -= before.sums.idle_milli;
@@ -105,6 +114,7 @@ impl Capacity {
         if makes.is_empty() {
             self.makes.remove(pool);
             self.sums.remove(pool);
+            self.by_idle.remove(pool);
         }
     }
 
@@ -117,6 +127,12 @@ impl Capacity {
         let idle_milli = idle_milli(node);
         if let Some(sums) = self.sums.get_mut(&counted.make.pool) {
             sums.idle_milli = sums.idle_milli + idle_milli - counted.sums.idle_milli;
+        }
+        if let Some(nodes) = self.by_idle.get_mut(&counted.make.pool) {
+            let mut entry = (counted.sums.idle_milli, name.clone());
+            nodes.remove(&entry);
+            entry.0 = idle_milli;
+            nodes.insert(entry);
         }
         counted.sums.idle_milli = idle_milli;
         if counted.changed_index != index {
@@ -174,6 +190,21 @@ impl State {
             .sums
             .get(pool)
             .map_or(0, |sums| sums.idle_milli)
+    }
+
+    /// Nodes of a pool of whose devices at least so much is idle, in thousandths; the most idle first.
+    pub fn nodes_with_idle(
+        &self,
+        pool: &PoolName,
+        at_least_milli: u64,
+    ) -> impl Iterator<Item = &Node> {
+        self.capacity
+            .by_idle
+            .get(pool)
+            .into_iter()
+            .flat_map(|nodes| nodes.iter().rev())
+            .take_while(move |(idle_milli, _)| *idle_milli >= at_least_milli)
+            .filter_map(|(_, name)| self.nodes.get(name))
     }
 
     /// Makes of nodes in each pool that has any, with how many there are of each.

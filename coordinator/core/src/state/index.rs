@@ -2,7 +2,37 @@
 //! runs are active, stopping or owed a place, and what each tenant holds. Not stored in a snapshot.
 
 use super::State;
-use crate::model::{Attempt, MemberPhase, PoolName, RunId, RunPhase, TenantName};
+use crate::model::{Attempt, MemberPhase, PoolName, Run, RunId, RunPhase, TenantName};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Runs that may be preempted and that nobody has told to stop, by pool and tenant, each with its
+/// priority before its id: the lowest first.
+pub type Stoppable = BTreeMap<PoolName, BTreeMap<TenantName, BTreeSet<(i32, RunId)>>>;
+
+/// A run has started, or has been told to stop or ended.
+pub(super) fn note_stoppable(stoppable: &mut Stoppable, run: &Run, is_added: bool) {
+    let Some(pool) = run.spec.pool.as_ref().filter(|_| run.spec.preemptible) else {
+        return;
+    };
+    let entry = (run.spec.priority, run.id);
+    if is_added {
+        let tenants = stoppable.entry(pool.clone()).or_default();
+        tenants.entry(run.tenant.clone()).or_default().insert(entry);
+        return;
+    }
+    let Some(tenants) = stoppable.get_mut(pool) else {
+        return;
+    };
+    if let Some(runs) = tenants.get_mut(&run.tenant) {
+        runs.remove(&entry);
+        if runs.is_empty() {
+            tenants.remove(&run.tenant);
+        }
+    }
+    if tenants.is_empty() {
+        stoppable.remove(pool);
+    }
+}
 
 impl State {
     /// Makes everything derived anew, as after reading a snapshot.
@@ -13,6 +43,7 @@ impl State {
         self.retime();
         self.followers.clear();
         self.active.clear();
+        self.stoppable.clear();
         self.stopping.clear();
         self.claimants.clear();
         self.used_milli.clear();
@@ -39,6 +70,8 @@ impl State {
                         self.count_use(&run.tenant, pool, held, true);
                         if attempt.stopping.is_some() {
                             self.note_stopping(id, &run.tenant, pool, held);
+                        } else {
+                            note_stoppable(&mut self.stoppable, &run, true);
                         }
                     }
                 }
@@ -56,6 +89,9 @@ impl State {
         pool: &PoolName,
         held_milli: u64,
     ) {
+        if let Some(run) = self.runs.get(&id) {
+            note_stoppable(&mut self.stoppable, run, false);
+        }
         if self.stopping.insert(id) {
             self.count_stopping(tenant, pool, held_milli, true);
         }

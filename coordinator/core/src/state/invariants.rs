@@ -180,6 +180,15 @@ impl State {
                 seen: format!("{:?} is not what the runs wait for", self.timers),
             });
         }
+        if self.stoppable != fresh.stoppable {
+            violations.push(Violation {
+                invariant: "I9",
+                seen: format!(
+                    "may be stopped: {:?}, {:?}",
+                    self.stoppable, fresh.stoppable
+                ),
+            });
+        }
         for (what, counted, summed) in [
             ("used", &self.used_milli, &fresh.used_milli),
             ("stopping", &self.stopping_milli, &fresh.stopping_milli),

@@ -36,6 +36,7 @@ pub use command::{
 pub use dependencies::{Followers, MOST_DEPENDENCIES};
 pub use event::Event;
 pub use history::RunHistory;
+pub use index::Stoppable;
 pub use invariants::Violation;
 pub use nodes::unknown_node;
 pub use queues::{Filed, Lines, Queues, Shape};
@@ -82,6 +83,8 @@ pub struct State {
     #[serde(skip)]
     active: BTreeSet<RunId>,
     #[serde(skip)]
+    stoppable: Stoppable,
+    #[serde(skip)]
     stopping: BTreeSet<RunId>,
     #[serde(skip)]
     claimants: BTreeSet<RunId>,
@@ -126,6 +129,7 @@ impl Default for State {
             queues: Queues::default(),
             timers: timers::Timers::default(),
             active: BTreeSet::new(),
+            stoppable: Stoppable::default(),
             stopping: BTreeSet::new(),
             claimants: BTreeSet::new(),
             used_milli: BTreeMap::new(),
@@ -322,6 +326,14 @@ impl State {
         self.stopping.iter().filter_map(|id| self.runs.get(id))
     }
 
+    /// Runs of a pool that may be preempted and that nobody has told to stop.
+    pub fn stoppable(
+        &self,
+        pool: &PoolName,
+    ) -> Option<&BTreeMap<TenantName, BTreeSet<(i32, RunId)>>> {
+        self.stoppable.get(pool)
+    }
+
     /// A copy to try things on: without what is over, what is answered and what is on its way to the
     /// books, so that it is as small as what can still change.
     pub fn live_copy(&self) -> Self {
@@ -345,6 +357,7 @@ impl State {
             queues: self.queues.clone(),
             timers: self.timers.clone(),
             active: self.active.clone(),
+            stoppable: self.stoppable.clone(),
             stopping: self.stopping.clone(),
             claimants: self.claimants.clone(),
             used_milli: self.used_milli.clone(),

@@ -1,5 +1,6 @@
 //! Granting and releasing devices. The only place where shares are given out or come back.
 
+use super::index::note_stoppable;
 use super::{Event, Placement, State};
 use crate::model::{
     Attempt, DeviceGrant, EndKind, Epoch, Grant, Member, MemberDemand, MemberEnd, MemberKey,
@@ -109,6 +110,7 @@ impl State {
             borrowed_milli,
             checkpointed_us: None,
         });
+        note_stoppable(&mut self.stoppable, run, true);
         self.active.insert(placement.run);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Submitting, cancelling, queueing again and ending runs.
 
-use super::index::held_milli;
+use super::index::{held_milli, note_stoppable};
 use super::{Event, Outcome, State};
 use crate::model::{
     Attempt, Cancellation, EndKind, MemberEnd, Run, RunId, RunOutcome, RunPhase, StopReason,
@@ -171,6 +171,7 @@ impl State {
             run.held_until_us = (wait_us > 0).then(|| time_us.saturating_add(wait_us));
             (run.failures > run.spec.retries).then_some(RunOutcome::Failed)
         };
+        note_stoppable(&mut self.stoppable, run, false);
         self.active.remove(&id);
         self.stopping.remove(&id);
         match verdict {
