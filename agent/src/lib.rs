@@ -45,6 +45,8 @@ pub struct AgentConfig {
     pub node: String,
     /// The pool it serves.
     pub pool: String,
+    /// The rack it stands in, when known.
+    pub rack: Option<String>,
     /// Everything the agent keeps lies here.
     pub data_folder: PathBuf,
     /// Where its devices come from.
@@ -82,6 +84,7 @@ impl AgentConfig {
             token: token.into(),
             node: node.into(),
             pool: "default".to_owned(),
+            rack: None,
             data_folder: data_folder.into(),
             devices: DeviceSource::Auto,
             python: PathBuf::from("python3"),

@@ -408,6 +408,7 @@ impl Supervisor {
                 .collect(),
             operating_system: self.parts.host.operating_system.clone(),
             driver_version: telemetry.driver_version(),
+            rack: config.rack.clone().unwrap_or_default(),
         }
     }
 

@@ -387,6 +387,7 @@ fn typed(args: RunArgs) -> prepare::Typed {
             start_within_ms: args.start_within,
             warn_before: args.warn_before,
             preemptible: args.no_preempt.then_some(false),
+            spread: args.spread.then_some(true),
             image: args.image,
             requirements: args.requirements,
             tags: args.tags.into_iter().collect(),
@@ -410,6 +411,7 @@ fn start_up(printer: &Printer, args: serve::Up) -> Outcome {
         devices: commands::serve::devices(&args.devices)?,
         node: commands::serve::node_name(args.node),
         pool: args.pool,
+        rack: args.rack,
     };
     runtime(true)?.block_on(up::up(printer, started))
 }
@@ -436,7 +438,7 @@ fn start_agent(printer: &Printer, global: &Global, args: serve::Agent) -> Outcom
     let devices = commands::serve::devices(&args.devices)?;
     let node = commands::serve::node_name(args.node);
     runtime(true)?.block_on(agent_alone::run(
-        printer, endpoint, data, node, args.pool, devices,
+        printer, endpoint, data, node, args.pool, args.rack, devices,
     ))
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 /// Name of the file.
 pub const FILE: &str = "platform.toml";
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "name",
     "gpus",
     "gpu_fraction",
@@ -22,6 +22,7 @@ const KEYS: [&str; 20] = [
     "model",
     "priority",
     "preemptible",
+    "spread",
     "time_limit",
     "retries",
     "start_within",
@@ -59,6 +60,8 @@ pub struct Project {
     pub priority: Option<i32>,
     /// `preemptible`.
     pub preemptible: Option<bool>,
+    /// `spread`.
+    pub spread: Option<bool>,
     /// `time_limit`.
     pub time_limit_ms: Option<u64>,
     /// `retries`.
@@ -113,6 +116,7 @@ pub fn parse(text: &str) -> Result<Project, Failure> {
             "model" => project.model = Some(read.text()?),
             "priority" => project.priority = Some(read.whole(-100, 100)? as i32),
             "preemptible" => project.preemptible = Some(read.yes_or_no()?),
+            "spread" => project.spread = Some(read.yes_or_no()?),
             "time_limit" => project.time_limit_ms = Some(read.written(parse::duration_ms)?),
             "retries" => project.retries = Some(read.whole(0, 100)? as u32),
             "start_within" => project.start_within_ms = Some(read.written(parse::duration_ms)?),
@@ -222,7 +226,7 @@ mod tests {
     fn every_key_is_read_as_its_flag_is() {
         let project = parse(
             "name = 'bert'\ngpu_fraction = 0.5\ngpu_memory = '20G'\ngpu_model = 'A100'\nnodes = 2\ncpus = 4\nmemory = '16G'\npool = 'big'\n\
-             model = 'm'\npriority = -5\npreemptible = false\ntime_limit = '2h'\nretries = 1\nimage = 'i'\nrequirements = 'r.txt'\n[tags]\nteam = 'nlp'\n[env]\nSEED = 1\n",
+             model = 'm'\npriority = -5\npreemptible = false\nspread = true\ntime_limit = '2h'\nretries = 1\nimage = 'i'\nrequirements = 'r.txt'\n[tags]\nteam = 'nlp'\n[env]\nSEED = 1\n",
         )
         .unwrap();
         assert_eq!(
@@ -234,8 +238,13 @@ mod tests {
             (Some(500), Some(20480), Some(4000))
         );
         assert_eq!(
-            (project.priority, project.preemptible, project.time_limit_ms),
-            (Some(-5), Some(false), Some(7_200_000))
+            (
+                project.priority,
+                project.preemptible,
+                project.spread,
+                project.time_limit_ms
+            ),
+            (Some(-5), Some(false), Some(true), Some(7_200_000))
         );
         assert_eq!(project.tags["team"], "nlp");
         assert_eq!(project.environment["SEED"], "1");

@@ -184,12 +184,16 @@ pub mod values {
             } else {
                 Vec::new()
             },
+            nvlink_island: Some(0),
+            pcie_switch: Some(index),
+            numa_node: Some(0),
             utilization_percent: None,
             memory_used_mib: None,
         };
         NodeView {
             name: "node-7".to_owned(),
             pool: "default".to_owned(),
+            rack: Some("r12".to_owned()),
             state: "draining".to_owned(),
             reason: Some("new driver".to_owned()),
             devices: vec![device(0), device(1)],

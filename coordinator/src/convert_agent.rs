@@ -1,8 +1,8 @@
 //! Between the core's types and the agent protocol. Nothing else in the coordinator knows both.
 
 use coordinator_core::model::{
-    DeviceDescription, DeviceId, EndKind, Epoch, InvalidName, MemberEnd, MemberKey, MemberPhase,
-    NodeDescription, NodeName, PoolName, RunId, StopReason,
+    DeviceDescription, DeviceId, DeviceWiring, EndKind, Epoch, InvalidName, MemberEnd, MemberKey,
+    MemberPhase, NodeDescription, NodeName, PoolName, RunId, StopReason,
 };
 use coordinator_core::state::{MemberReport, State};
 use platform_proto::agent as proto;
@@ -44,12 +44,18 @@ pub fn description(hello: &proto::Hello) -> Result<NodeDescription, InvalidName>
                 model: device.model.clone(),
                 memory_mib: device.memory_mib,
                 simulated: device.simulated,
+                wiring: DeviceWiring {
+                    nvlink_island: device.nvlink_island,
+                    pcie_switch: device.pcie_switch,
+                    numa_node: device.numa_node,
+                },
             })
             .collect(),
         cpu_milli: hello.cpu_milli,
         memory_mib: hello.memory_mib,
         runtimes: hello.runtimes.iter().cloned().collect(),
         agent_version: hello.agent_version.clone(),
+        rack: (!hello.rack.is_empty()).then(|| hello.rack.clone()),
     })
 }
 

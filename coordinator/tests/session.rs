@@ -131,6 +131,7 @@ impl Platform {
                     model: "A100-80G".to_owned(),
                     memory_mib: 81_920,
                     simulated: true,
+                    ..Device::default()
                 })
                 .collect(),
             cpu_milli: 2_000,
@@ -139,6 +140,7 @@ impl Platform {
             runtimes: vec!["process".to_owned()],
             operating_system: String::new(),
             driver_version: String::new(),
+            rack: String::new(),
         };
         sender
             .send(AgentMessage {

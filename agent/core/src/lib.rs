@@ -10,6 +10,6 @@ mod reconcile;
 
 pub use model::{
     Assignment, Device, End, Exit, GrantedDevice, Intent, Key, MemberReport, Now, Observation,
-    Signal, State, StopCause, Warning, WarningSignal, Workload,
+    Signal, State, StopCause, Warning, WarningSignal, Wiring, Workload,
 };
 pub use reconcile::{Action, Core, Desired, StaleSession};

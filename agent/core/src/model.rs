@@ -210,6 +210,20 @@ pub struct Device {
     pub memory_mib: u64,
     /// There is no such hardware.
     pub simulated: bool,
+    /// What it shares with others of the node.
+    #[serde(default)]
+    pub wiring: Wiring,
+}
+
+/// What a device shares with others of its node. Equal numbers share the thing; absent: not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Wiring {
+    /// Devices that reach each other over NVLink.
+    pub nvlink_island: Option<u32>,
+    /// Devices behind one PCIe switch.
+    pub pcie_switch: Option<u32>,
+    /// Devices at one NUMA node.
+    pub numa_node: Option<u32>,
 }
 
 /// The signals a member may be sent.

@@ -147,6 +147,9 @@ pub(crate) fn device(device: Device) -> wire::Device {
         model: device.model,
         memory_mib: device.memory_mib,
         simulated: device.simulated,
+        nvlink_island: device.wiring.nvlink_island,
+        pcie_switch: device.wiring.pcie_switch,
+        numa_node: device.wiring.numa_node,
     }
 }
 

@@ -7,6 +7,7 @@ mod model;
 mod nvml;
 mod ownership;
 mod simulated;
+mod wiring;
 
 pub use model::shorten as shorten_model;
 pub use simulated::SimulatedDevicesError;
@@ -30,7 +31,7 @@ pub enum DeviceSource {
     Simulated(Vec<SimulatedDevices>),
 }
 
-/// `8xA100-80G`.
+/// `8xA100-80G`, `8xA100-80G/4`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SimulatedDevices {
     /// How many.
@@ -39,6 +40,8 @@ pub struct SimulatedDevices {
     pub model: String,
     /// Memory of each.
     pub memory_mib: u64,
+    /// Devices in each NVLink island; absent: how they are wired is not known.
+    pub island: Option<u32>,
 }
 
 /// One reading of one device. An unsupported reading is absent, never zero.

@@ -4,10 +4,11 @@
 //! is overdue no further one is asked: the node goes on without readings, and nothing else waits.
 
 use super::model::shorten;
+use super::wiring::{Nearness, wiring};
 use super::{DeviceSample, Observed};
-use agent_core::Device;
+use agent_core::{Device, Wiring};
 use nvml_wrapper::Nvml;
-use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
+use nvml_wrapper::enum_wrappers::device::{TemperatureSensor, TopologyLevel};
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
@@ -181,8 +182,9 @@ fn grantable(nvml: &Nvml) -> Vec<nvml_wrapper::Device<'_>> {
 }
 
 fn inventory(nvml: &Nvml) -> Result<Inventory, NvmlError> {
+    let found = grantable(nvml);
     let mut devices = Vec::new();
-    for (device, index) in grantable(nvml).iter().zip(0..) {
+    for ((device, wiring), index) in found.iter().zip(wired(nvml, &found)).zip(0..) {
         let memory_mib = device.memory_info()?.total >> 20;
         devices.push(Device {
             id: device.uuid()?,
@@ -190,11 +192,45 @@ fn inventory(nvml: &Nvml) -> Result<Inventory, NvmlError> {
             model: shorten(&device.name()?, memory_mib),
             memory_mib,
             simulated: false,
+            wiring,
         });
     }
     Ok(Inventory {
         driver_version: nvml.sys_driver_version().unwrap_or_default(),
         devices,
+    })
+}
+
+/// Links a device may have, `NVML_NVLINK_MAX_LINKS`.
+const MOST_LINKS: u32 = 18;
+
+/// What the driver says of the ways between devices. Slices and old drivers do not answer: unknown.
+fn wired(nvml: &Nvml, devices: &[nvml_wrapper::Device<'_>]) -> Vec<Wiring> {
+    let addresses: Vec<String> = devices
+        .iter()
+        .map(|device| device.pci_info().map(|at| at.bus_id).unwrap_or_default())
+        .collect();
+    let links: Vec<Vec<String>> = devices
+        .iter()
+        .map(|device| {
+            (0..MOST_LINKS)
+                .map(|link| device.link_wrapper_for(link))
+                .filter(|link| link.is_active().unwrap_or(false))
+                .filter_map(|link| Some(link.remote_pci_info().ok()?.bus_id))
+                .collect()
+        })
+        .collect();
+    wiring(&addresses, &links, |one, other| {
+        // The call consumes the other device, so that is opened once more.
+        let other = nvml.device_by_uuid(devices[other].uuid().ok()?).ok()?;
+        let level = devices[one].topology_common_ancestor(other).ok()?;
+        Some(match level {
+            TopologyLevel::Internal | TopologyLevel::Single => Nearness::Switch,
+            TopologyLevel::Multiple | TopologyLevel::HostBridge | TopologyLevel::Node => {
+                Nearness::NumaNode
+            }
+            TopologyLevel::System => Nearness::Machine,
+        })
     })
 }
 

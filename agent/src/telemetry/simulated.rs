@@ -1,9 +1,10 @@
-//! Made-up devices for machines that have none: `--devices 8xA100-80G`.
+//! Made-up devices for machines that have none: `--devices 8xA100-80G`, or `8xA100-80G/4` for two NVLink
+//! islands of four.
 //!
 //! Pure. Deliberately lacks readings: a made-up utilisation would be a lie in somebody's report.
 
 use super::SimulatedDevices;
-use agent_core::Device;
+use agent_core::{Device, Wiring};
 use std::str::FromStr;
 
 /// Most devices in one simulated node. A real one has at most 16; this leaves room for tests of scale.
@@ -33,7 +34,7 @@ const KNOWN_GIB: [(&str, u64); 18] = [
     ("RTX-A6000", 48),
 ];
 
-const FORM: &str = "write COUNTxMODEL-MEMORYG, such as 8xA100-80G, 1xH100-80G or 4xT4 (a known model needs no memory)";
+const FORM: &str = "write COUNTxMODEL-MEMORYG, such as 8xA100-80G, 1xH100-80G or 4xT4 (a known model needs no memory), and /N behind it for NVLink islands of N";
 
 /// Why a description of simulated devices was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +66,16 @@ pub enum SimulatedDevicesError {
         /// Its memory.
         memory: String,
     },
+    /// The size of islands does not divide the devices.
+    #[error("devices {value:?}: islands of {island:?} must divide its {count} devices; {FORM}")]
+    Island {
+        /// What was given.
+        value: String,
+        /// Its islands.
+        island: String,
+        /// Its devices.
+        count: u32,
+    },
     /// No memory given, and the model is not known here.
     #[error(
         "devices {value:?}: the memory of model {model:?} is not known; add it, such as {value}-24G"
@@ -81,7 +92,11 @@ impl FromStr for SimulatedDevices {
     type Err = SimulatedDevicesError;
 
     fn from_str(value: &str) -> Result<Self, Self::Err> {
-        let (count, model) = value
+        let (devices, island) = match value.split_once('/') {
+            Some((devices, island)) => (devices, Some(island)),
+            None => (value, None),
+        };
+        let (count, model) = devices
             .split_once(['x', 'X'])
             .filter(|(count, model)| !count.is_empty() && !model.is_empty())
             .ok_or_else(|| SimulatedDevicesError::Form(value.to_owned()))?;
@@ -92,6 +107,17 @@ impl FromStr for SimulatedDevices {
             value: value.to_owned(),
             count: count.to_owned(),
         })?;
+        let island = island
+            .map(|island| {
+                let size = island.parse().ok();
+                let size = size.filter(|size| *size > 0_u32 && count % size == 0);
+                size.ok_or_else(|| SimulatedDevicesError::Island {
+                    value: value.to_owned(),
+                    island: island.to_owned(),
+                    count,
+                })
+            })
+            .transpose()?;
         let letters_are_right = model
             .chars()
             .all(|letter| letter.is_ascii_alphanumeric() || letter == '-' || letter == '.');
@@ -124,6 +150,7 @@ impl FromStr for SimulatedDevices {
             count,
             model: format!("{family}-{memory_gib}G"),
             memory_mib: memory_gib * 1024,
+            island,
         })
     }
 }
@@ -139,18 +166,28 @@ fn memory_suffix(model: &str) -> Option<(&str, &str)> {
 /// The devices of a node, in the order given. Ids depend on node and index alone, so that a restart
 /// finds the same devices.
 pub fn devices(node: &str, groups: &[SimulatedDevices]) -> Vec<Device> {
-    groups
-        .iter()
-        .flat_map(|group| std::iter::repeat_n(group, group.count as usize))
-        .zip(0..)
-        .map(|(group, index)| Device {
-            id: format!("SIM-{node}-{index}"),
-            index,
-            model: group.model.clone(),
-            memory_mib: group.memory_mib,
-            simulated: true,
-        })
-        .collect()
+    let mut islands_before = 0;
+    let mut devices = Vec::new();
+    for group in groups {
+        for within in 0..group.count {
+            let index = devices.len() as u32;
+            let island = group.island.map(|size| islands_before + within / size);
+            devices.push(Device {
+                id: format!("SIM-{node}-{index}"),
+                index,
+                model: group.model.clone(),
+                memory_mib: group.memory_mib,
+                simulated: true,
+                // Of an island nothing more is made up than that it is one.
+                wiring: Wiring {
+                    nvlink_island: island,
+                    ..Wiring::default()
+                },
+            });
+        }
+        islands_before += group.island.map_or(0, |size| group.count / size);
+    }
+    devices
 }
 
 #[cfg(test)]
@@ -175,6 +212,7 @@ mod tests {
                 count,
                 model: model.to_owned(),
                 memory_mib,
+                island: None,
             };
             assert_eq!(parse(text), Ok(expected), "{text}");
         }
@@ -199,11 +237,31 @@ mod tests {
             "2xMystery",
             "2xA100-",
             "8×A100",
+            "8xA100/",
+            "8xA100/0",
+            "8xA100/3",
+            "8xA100/16",
+            "8xA100/-4",
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(&format!("{text:?}")), "{error}");
             assert!(error.contains("such as"), "{error}");
         }
+    }
+
+    #[test]
+    fn islands_are_numbered_through_the_node_and_only_where_they_are_asked_for() {
+        let groups = [
+            parse("4xA100-80G/2").unwrap(),
+            parse("1xT4").unwrap(),
+            parse("2xA100-80G/2").unwrap(),
+        ];
+        let islands: Vec<_> = devices("rig", &groups)
+            .iter()
+            .map(|device| device.wiring.nvlink_island)
+            .collect();
+        let expected = [Some(0), Some(0), Some(1), Some(1), None, Some(2), Some(2)];
+        assert_eq!(islands, expected);
     }
 
     #[test]

@@ -4,14 +4,12 @@
 
 use anyhow::Context as _;
 use coordinator_core::model::{
-    DeviceDescription, DeviceId, NodeDescription, NodeName, PoolName, RunId, TenantName, UserName,
-    WorkloadSpec,
+    NodeDescription, PoolName, RunId, TenantName, UserName, WorkloadSpec,
 };
 use coordinator_core::scheduler::{Durations, Trial, outlook};
 use coordinator_core::state::{Command, Event, State};
 use platform_benches::print;
 use serde_json::json;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 const GPUS_PER_NODE: u32 = 8;
@@ -119,22 +117,17 @@ fn apply(trial: &mut Trial, command: Command) -> anyhow::Result<()> {
 
 fn description(number: usize) -> anyhow::Result<NodeDescription> {
     let name = format!("node-{number}");
-    Ok(NodeDescription {
-        devices: (0..GPUS_PER_NODE)
-            .map(|index| DeviceDescription {
-                id: DeviceId(format!("{name}-gpu-{index}").into()),
-                index,
-                model: "A100-80G".to_owned(),
-                memory_mib: 81_920,
-                simulated: true,
+    let devices: Vec<_> = (0..GPUS_PER_NODE)
+        .map(|index| {
+            json!({
+                "id": format!("{name}-gpu-{index}"), "index": index, "model": "A100-80G",
+                "memory_mib": 81_920, "simulated": true,
             })
-            .collect(),
-        name: NodeName::new(&name)?,
-        pool: PoolName::default_pool(),
-        boot_id: "boot".to_owned(),
-        cpu_milli: 128_000,
-        memory_mib: 1 << 20,
-        runtimes: BTreeSet::from(["process".to_owned()]),
-        agent_version: "0.1.0".to_owned(),
-    })
+        })
+        .collect();
+    Ok(serde_json::from_value(json!({
+        "name": name, "pool": "default", "boot_id": "boot", "devices": devices,
+        "cpu_milli": 128_000, "memory_mib": 1 << 20, "runtimes": ["process"],
+        "agent_version": "0.1.0",
+    }))?)
 }

@@ -2,7 +2,7 @@
 //! fractions, single GPUs, whole nodes and gangs; and how long one gang of 4,096 GPUs takes.
 
 use coordinator_core::model::{
-    DeviceDescription, DeviceId, Node, NodeDescription, NodeName, PoolName,
+    DeviceDescription, DeviceId, DeviceWiring, Node, NodeDescription, NodeName, PoolName,
 };
 use coordinator_core::scheduler::place::{Inventory, Mix, Shape};
 use platform_benches::print;
@@ -134,11 +134,13 @@ fn node(number: usize) -> anyhow::Result<Node> {
                 model: "A100-80G".to_owned(),
                 memory_mib: 81_920,
                 simulated: true,
+                wiring: DeviceWiring::default(),
             })
             .collect(),
         cpu_milli: 96_000,
         memory_mib: 524_288,
         runtimes: BTreeSet::from(["process".to_owned()]),
         agent_version: String::new(),
+        rack: None,
     }))
 }

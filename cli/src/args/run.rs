@@ -70,6 +70,9 @@ pub struct RunArgs {
     /// Start once RUN has succeeded, or with RUN:any once it has ended; repeatable
     #[arg(long = "after", value_name = "RUN[:ok|:any]", value_parser = parse::dependency, conflicts_with = "dev", help_heading = PLACE)]
     pub after: Vec<String>,
+    /// Put the nodes of a gang into as many racks as there are, instead of into as few
+    #[arg(long, help_heading = PLACE)]
+    pub spread: bool,
     /// Tenant to charge [default: yours]
     #[arg(long, value_name = "TENANT", help_heading = PLACE)]
     pub tenant: Option<String>,

@@ -55,7 +55,8 @@ pub struct Up {
     /// Address to answer on, loopback only; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7477")]
     pub listen: SocketAddr,
-    /// Simulated devices, repeatable: 8xA100-80G [default: the machine's own]
+    /// Simulated devices, repeatable: 8xA100-80G, or 8xA100-80G/4 in NVLink islands of 4 [default:
+    /// the machine's own]
     #[arg(long, value_name = "NxMODEL")]
     pub devices: Vec<String>,
     /// Name of this node [default: the host name]
@@ -64,6 +65,9 @@ pub struct Up {
     /// Pool of this node
     #[arg(long, value_name = "POOL", default_value = "default")]
     pub pool: String,
+    /// Rack of this node: gangs keep to few racks
+    #[arg(long, value_name = "NAME")]
+    pub rack: Option<String>,
     /// How to log.
     #[command(flatten)]
     pub logging: Logging,
@@ -89,7 +93,8 @@ pub struct Agent {
     /// Folder for attempts, environments and the outbox [default: $PLATFORM_HOME/data/agent]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Simulated devices, repeatable: 8xA100-80G [default: the machine's own]
+    /// Simulated devices, repeatable: 8xA100-80G, or 8xA100-80G/4 in NVLink islands of 4 [default:
+    /// the machine's own]
     #[arg(long, value_name = "NxMODEL")]
     pub devices: Vec<String>,
     /// Name of this node [default: the host name]
@@ -98,6 +103,9 @@ pub struct Agent {
     /// Pool of this node
     #[arg(long, value_name = "POOL", default_value = "default")]
     pub pool: String,
+    /// Rack of this node: gangs keep to few racks
+    #[arg(long, value_name = "NAME")]
+    pub rack: Option<String>,
     /// How to log.
     #[command(flatten)]
     pub logging: Logging,

@@ -162,6 +162,14 @@ pub fn plan(plan: &SubmitResponse, upload: Option<&Upload>, paint: Paint) -> Str
         ),
         ("follows", plain(&spec.after.join(", "))),
         (
+            "racks",
+            if spec.spread && spec.nodes > 1 {
+                "as many as there are".to_owned()
+            } else {
+                String::new()
+            },
+        ),
+        (
             "time limit",
             spec.time_limit_ms
                 .map(|ms| duration(ms * 1000) + default("time_limit_ms"))

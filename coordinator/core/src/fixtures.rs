@@ -54,6 +54,7 @@ pub fn spec() -> WorkloadSpec {
         tenant: None,
         preemptible: true,
         after: Vec::new(),
+        spread: false,
     }
 }
 
@@ -107,6 +108,7 @@ pub fn describe(name: &str, pool: &str, devices: &str) -> NodeDescription {
                 model: model.to_owned(),
                 memory_mib: memory_gib * 1024,
                 simulated: true,
+                wiring: DeviceWiring::default(),
             });
         }
     }
@@ -119,6 +121,7 @@ pub fn describe(name: &str, pool: &str, devices: &str) -> NodeDescription {
         memory_mib: 512 * 1024,
         runtimes: BTreeSet::from(["process".to_owned()]),
         agent_version: "0.1.0".to_owned(),
+        rack: None,
     }
 }
 

@@ -50,6 +50,7 @@ pub fn spec_from_http(spec: RunSpec) -> Result<WorkloadSpec, ApiError> {
             .iter()
             .map(|text| text.parse())
             .collect::<Result<_, coordinator_core::model::InvalidName>>()?,
+        spread: spec.spread,
     })
 }
 
@@ -95,6 +96,7 @@ pub fn spec_to_http(spec: &WorkloadSpec) -> RunSpec {
             signal: warning.signal.as_str().to_owned(),
         }),
         after: spec.after.iter().map(ToString::to_string).collect(),
+        spread: spec.spread,
     }
 }
 
@@ -269,6 +271,7 @@ pub fn node_view(node: &Node, seen: Option<&NodeSeen>) -> NodeView {
     NodeView {
         name: description.name.to_string(),
         pool: description.pool.to_string(),
+        rack: description.rack.clone(),
         state: state.to_owned(),
         reason,
         devices: description
@@ -285,6 +288,9 @@ pub fn node_view(node: &Node, seen: Option<&NodeSeen>) -> NodeView {
                     memory_allocated_mib: grants.memory_mib,
                     share_allocated_milli: grants.share_milli,
                     simulated: device.simulated,
+                    nvlink_island: device.wiring.nvlink_island,
+                    pcie_switch: device.wiring.pcie_switch,
+                    numa_node: device.wiring.numa_node,
                     runs: runs(&mut grants.holders.keys()),
                     utilization_percent: sample.and_then(|sample| sample.utilization_percent),
                     memory_used_mib: sample.and_then(|sample| sample.memory_used_mib),

@@ -17,6 +17,9 @@ pub struct NodeView {
     pub name: String,
     /// Pool.
     pub pool: String,
+    /// Rack, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<String>,
     /// `ready`, `cordoned`, `draining`, `lost`.
     pub state: String,
     /// Why it is not ready.
@@ -65,6 +68,15 @@ pub struct DeviceView {
     pub share_allocated_milli: u32,
     /// Not a real GPU.
     pub simulated: bool,
+    /// Devices of the node with equal numbers reach each other over NVLink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvlink_island: Option<u32>,
+    /// Those with equal numbers are behind one PCIe switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pcie_switch: Option<u32>,
+    /// Those with equal numbers are at one NUMA node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
     /// Runs holding a share.
     pub runs: Vec<String>,
     /// Last telemetry, where the device gives it.

@@ -85,6 +85,9 @@ pub struct RunSpec {
     /// means the former.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// Whether the members of its gang go to as many racks as there are, instead of to as few.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spread: bool,
 }
 
 /// A signal that a workload is sent before its time limit.

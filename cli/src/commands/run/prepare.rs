@@ -124,6 +124,7 @@ pub fn spec(
             .warn_before
             .map(|(before_ms, signal)| WarningSpec { before_ms, signal }),
         after: typed.after.clone(),
+        spread: project.spread.unwrap_or(false),
     })
 }
 
@@ -156,6 +157,7 @@ fn over(flags: Project, file: Project) -> Project {
         start_within_ms: flags.start_within_ms.or(file.start_within_ms),
         warn_before: flags.warn_before.or(file.warn_before),
         preemptible: flags.preemptible.or(file.preemptible),
+        spread: flags.spread.or(file.spread),
         image: flags.image.or(file.image),
         requirements: flags.requirements.or(file.requirements),
         tags: join(file.tags, flags.tags),

@@ -16,12 +16,14 @@ pub async fn run(
     data: PathBuf,
     node: String,
     pool: String,
+    rack: Option<String>,
     devices: DeviceSource,
 ) -> Outcome {
     let shutdown = stop_on_signal()?;
     let mut config = AgentConfig::new(&endpoint.url, &endpoint.token, &node, &data)
         .map_err(|error| Failure::error(format!("cannot find this program's own file: {error}")))?;
     config.pool = pool;
+    config.rack = rack;
     config.devices = devices;
     printer.note(&format!(
         "the agent of {node} works for {}\n  data  {}",

@@ -38,6 +38,8 @@ pub struct Up {
     pub node: String,
     /// Pool.
     pub pool: String,
+    /// Rack.
+    pub rack: Option<String>,
 }
 
 /// Starts everything and stays until asked to stop.
@@ -68,6 +70,7 @@ pub async fn up(printer: &Printer, up: Up) -> Outcome {
     )
     .map_err(|error| Failure::error(format!("cannot find this program's own file: {error}")))?;
     config.pool = up.pool.clone();
+    config.rack = up.rack;
     config.devices = up.devices;
     let mut agent = tokio::spawn(agent::run(config, shutdown.clone()));
     let client_file = ClientFile {

@@ -76,6 +76,7 @@ pub fn node(node: &NodeView, paint: Paint) -> String {
     let mut text = pairs(&[
         ("node", plain(&node.name)),
         ("pool", plain(&node.pool)),
+        ("rack", node.rack.as_deref().map(plain).unwrap_or_default()),
         ("state", paint.state(&node.state)),
         ("why", node.reason.as_deref().map(plain).unwrap_or_default()),
         (
@@ -120,6 +121,7 @@ pub fn node(node: &NodeView, paint: Paint) -> String {
                         memory(device.memory_mib)
                     ),
                     milli(u64::from(device.share_allocated_milli)),
+                    wiring(device),
                     device
                         .utilization_percent
                         .map(|percent| format!("{percent:.0}%"))
@@ -137,6 +139,7 @@ pub fn node(node: &NodeView, paint: Paint) -> String {
                     "device",
                     "memory granted",
                     "share",
+                    "wired",
                     "busy",
                     "memory used",
                     "runs"
@@ -154,6 +157,19 @@ pub fn node(node: &NodeView, paint: Paint) -> String {
         ));
     }
     text
+}
+
+/// What a device shares with others of its node: those with the same words are together.
+fn wiring(device: &DeviceView) -> String {
+    [
+        ("NVLink", device.nvlink_island),
+        ("switch", device.pcie_switch),
+        ("NUMA", device.numa_node),
+    ]
+    .into_iter()
+    .filter_map(|(level, shared)| Some(format!("{level} {}", shared?)))
+    .collect::<Vec<_>>()
+    .join(", ")
 }
 
 /// What a change of a node did, or would do.

@@ -24,6 +24,9 @@ pub struct NodeDescription {
     pub runtimes: BTreeSet<String>,
     /// Version of the agent.
     pub agent_version: String,
+    /// What it shares power and a network switch with; absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<String>,
 }
 
 /// One device as the agent describes it.
@@ -39,6 +42,37 @@ pub struct DeviceDescription {
     pub memory_mib: u64,
     /// Not a real GPU.
     pub simulated: bool,
+    /// What it is wired to.
+    #[serde(default, skip_serializing_if = "DeviceWiring::is_unknown")]
+    pub wiring: DeviceWiring,
+}
+
+/// What a device shares with others of its node, from the fastest way between them to the slowest.
+/// Devices with equal numbers share the thing; absent: not known. The levels are those of
+/// `nvmlDeviceGetTopologyCommonAncestor` and of the NVLink calls in the NVML API reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct DeviceWiring {
+    /// Devices that reach each other over NVLink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvlink_island: Option<u32>,
+    /// Devices behind one PCIe switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pcie_switch: Option<u32>,
+    /// Devices at one NUMA node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
+}
+
+impl DeviceWiring {
+    /// Whether nothing is known.
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The things shared, the fastest first.
+    pub fn levels(&self) -> [Option<u32>; 3] {
+        [self.nvlink_island, self.pcie_switch, self.numa_node]
+    }
 }
 
 /// How many nodes there are of each [`NodeDescription::make`].
@@ -136,6 +170,7 @@ impl NodeDescription {
             name: NodeName::any(),
             boot_id: String::new(),
             agent_version: String::new(),
+            rack: None,
             devices: self
                 .devices
                 .iter()
@@ -143,6 +178,7 @@ impl NodeDescription {
                     id: nameless.clone(),
                     index: 0,
                     simulated: false,
+                    wiring: DeviceWiring::default(),
                     ..device.clone()
                 })
                 .collect(),

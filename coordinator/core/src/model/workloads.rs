@@ -62,6 +62,9 @@ pub struct WorkloadSpec {
     /// What must have ended before it may start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Dependency>,
+    /// Whether the members of its gang go to as many racks as there are, instead of to as few.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spread: bool,
 }
 
 /// A signal that a workload is sent some time before its time limit.

@@ -8,11 +8,11 @@
 //! can hide another tenant's run that fits.
 
 use super::fairness::{Phase, PlannedUse};
-use super::place::Inventory;
+use super::place::{Gang, Inventory};
 use super::reserve::{self, MOST_RESERVATIONS, Reservation, Surroundings};
 use super::turns::Turns;
 use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan};
-use crate::model::{Member, MemberDemand, MemberPhase, PoolName, Run, RunId, TenantName};
+use crate::model::{Member, MemberDemand, MemberPhase, NodeName, PoolName, Run, RunId, TenantName};
 use crate::policy::gpu_memory_sums;
 use crate::policy::quotas::{self, Standing};
 use crate::state::{Lines, MemberPlacement, Placement, QueuePlace, State};
@@ -139,7 +139,7 @@ impl<'a> Pass<'a> {
             self.room.release(member);
         }
         let demand = self.state.policy().demand(&run.spec);
-        let later = self.room.choose(&demand, run.spec.nodes as usize);
+        let later = self.room.choose(&demand, gang(run, &[]));
         // They have not left yet.
         for member in members() {
             self.room.hold_again(member);
@@ -296,7 +296,8 @@ impl<'a> Pass<'a> {
         for kept in &open {
             self.close(*kept, false);
         }
-        let taken = self.room.take(&demand, members as usize);
+        let near = self.state.nodes_near(run);
+        let taken = self.room.take(&demand, gang(run, &near));
         for kept in &open {
             self.close(*kept, true);
         }
@@ -353,6 +354,15 @@ impl<'a> Pass<'a> {
         } else {
             self.room.give_back(&demand, &reservation.members);
         }
+    }
+}
+
+/// Where the members of a run would rather be.
+fn gang<'a>(run: &Run, near: &'a [NodeName]) -> Gang<'a> {
+    Gang {
+        members: run.spec.nodes as usize,
+        spread: run.spec.spread,
+        near,
     }
 }
 

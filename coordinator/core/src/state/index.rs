@@ -1,5 +1,6 @@
-//! What is derived from the runs (and by [`super::capacity`] from the nodes) and kept beside them, so that a plan never scans: the queues, which
-//! runs are active, stopping or owed a place, and what each tenant holds. Not stored in a snapshot.
+//! What is derived from the runs (and by [`super::capacity`] from the nodes) and kept beside them, so that a plan
+//! never scans: the queues, which runs are active, stopping or owed a place, what each tenant holds, and who
+//! ran what last. Not stored in a snapshot.
 
 use super::State;
 use crate::model::{Attempt, MemberPhase, PoolName, Run, RunId, RunPhase, TenantName};
@@ -48,6 +49,11 @@ impl State {
         self.claimants.clear();
         self.used_milli.clear();
         self.stopping_milli.clear();
+        self.placed_last.clear();
+        let all: Vec<RunId> = self.runs.keys().copied().collect();
+        for id in all {
+            self.note_placed(id);
+        }
         let live: Vec<RunId> = self.live.iter().copied().collect();
         for id in live {
             let Some(run) = self.runs.get(&id).cloned() else {

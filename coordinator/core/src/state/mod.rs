@@ -14,6 +14,7 @@ mod event;
 mod history;
 mod index;
 mod invariants;
+mod locality;
 mod nodes;
 mod order;
 mod placement;
@@ -89,6 +90,8 @@ pub struct State {
     #[serde(skip)]
     claimants: BTreeSet<RunId>,
     #[serde(skip)]
+    placed_last: locality::PlacedLast,
+    #[serde(skip)]
     used_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
     #[serde(skip)]
     stopping_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
@@ -132,6 +135,7 @@ impl Default for State {
             stoppable: Stoppable::default(),
             stopping: BTreeSet::new(),
             claimants: BTreeSet::new(),
+            placed_last: locality::PlacedLast::new(),
             used_milli: BTreeMap::new(),
             stopping_milli: BTreeMap::new(),
             followers: Followers::default(),
@@ -360,6 +364,7 @@ impl State {
             stoppable: self.stoppable.clone(),
             stopping: self.stopping.clone(),
             claimants: self.claimants.clone(),
+            placed_last: self.placed_last.clone(),
             used_milli: self.used_milli.clone(),
             stopping_milli: self.stopping_milli.clone(),
             followers: self.followers.clone(),

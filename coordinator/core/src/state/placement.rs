@@ -112,6 +112,7 @@ impl State {
         });
         note_stoppable(&mut self.stoppable, run, true);
         self.active.insert(placement.run);
+        self.note_placed(placement.run);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Nodes and pods as the openb traces write them, read by the names of their columns and checked.
 
 use coordinator_core::model::{
-    DeviceDescription, DeviceId, Node, NodeDescription, NodeName, PoolName,
+    DeviceDescription, DeviceId, DeviceWiring, Node, NodeDescription, NodeName, PoolName,
 };
 use coordinator_core::scheduler::place::Shape;
 use std::collections::{BTreeMap, BTreeSet};
@@ -220,12 +220,14 @@ fn describe(
                 // Traces tell nothing of the memory of GPUs: nothing is asked of it either.
                 memory_mib: 0,
                 simulated: true,
+                wiring: DeviceWiring::default(),
             })
             .collect(),
         cpu_milli,
         memory_mib,
         runtimes: BTreeSet::from([RUNTIME.to_owned()]),
         agent_version: String::new(),
+        rack: None,
     }
 }
 

@@ -18,4 +18,5 @@ mod retries;
 mod roles;
 mod scheduling;
 mod sdk;
+mod topology;
 mod volume;

@@ -1,5 +1,6 @@
 //! What nodes have in common: layouts that never change, and states that many nodes share.
 
+use super::wiring::Place;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A model of device with its memory, by number within one inventory.
@@ -40,6 +41,8 @@ pub(super) struct NodeState {
     pub memory_mib: i64,
     /// Sorted.
     pub devices: Vec<FreeDevice>,
+    /// The same devices with what they share; empty where nothing of it is known. Sorted.
+    pub wired: Vec<(FreeDevice, Place)>,
 }
 
 /// Kinds and layouts seen so far.

@@ -3,16 +3,21 @@
 use super::class::{Catalogue, FreeDevice, Kind, Layout, LayoutId, NodeState, signed};
 use super::filling::FillingValues;
 use super::mix::Mix;
-use super::ranking::{ClassId, Ranking, Tie};
+use super::ranking::{ClassId, Rank, Ranking, Tie};
 use super::shape::Shape;
-use super::valuation::{Needs, Valuation};
-use crate::model::{DeviceGrants, DeviceId, Member, Node, NodeName, PoolName, WHOLE_DEVICE_MILLI};
+use super::valuation::{Needs, Valuation, can_take};
+use super::wiring::{self, Gang, Place};
+use crate::model::{
+    DeviceGrants, DeviceId, Member, Node, NodeDescription, NodeName, PoolName, WHOLE_DEVICE_MILLI,
+};
 use crate::state::{MemberPlacement, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Shapes that keep a ranking. One more than that, and all are ranked anew as they come.
 const MOST_RANKINGS: usize = 1_024;
+/// Near nodes looked at for one choice.
+const MOST_NEAR: usize = 8;
 /// Classes and entries of the log beyond twice what the nodes need, before both are tidied.
 const SPARE: usize = 4_096;
 /// What lies between the places of two nodes that came in order: room for as many again to come
@@ -42,6 +47,8 @@ pub struct Inventory {
     rankings: Vec<Ranking>,
     ranking_ids: BTreeMap<Shape, usize>,
     valuation: Valuation,
+    /// Racks seen so far, by number.
+    racks: BTreeMap<String, u32>,
 }
 
 /// One node.
@@ -52,6 +59,10 @@ struct Free {
     device_ids: Vec<DeviceId>,
     /// In the node's own order.
     devices: Vec<FreeDevice>,
+    /// What they share, in the same order.
+    places: Vec<Place>,
+    is_wired: bool,
+    rack: Option<u32>,
     cpu_milli: i64,
     memory_mib: i64,
     layout: LayoutId,
@@ -105,6 +116,7 @@ impl Inventory {
             rankings: Vec::new(),
             ranking_ids: BTreeMap::new(),
             valuation: Valuation::Tight,
+            racks: BTreeMap::new(),
         };
         for node in nodes {
             inventory.refresh_node(node);
@@ -273,13 +285,13 @@ impl Inventory {
 
     /// Where this many members would go, each on a node of its own, and takes nothing. `None`: there
     /// are not as many nodes with room.
-    pub fn choose(
+    pub fn choose<'a>(
         &mut self,
         demand: impl Into<Shape>,
-        members: usize,
+        gang: impl Into<Gang<'a>>,
     ) -> Option<Vec<MemberPlacement>> {
         let ranking = self.rank(demand.into());
-        let chosen = self.pick(ranking, members)?;
+        let chosen = self.pick(ranking, gang.into())?;
         Some(
             chosen
                 .iter()
@@ -289,14 +301,14 @@ impl Inventory {
     }
 
     /// Takes room for this many members, each on a node of its own, or nothing.
-    pub fn take(
+    pub fn take<'a>(
         &mut self,
         demand: impl Into<Shape>,
-        members: usize,
+        gang: impl Into<Gang<'a>>,
     ) -> Option<Vec<MemberPlacement>> {
         let ranking = self.rank(demand.into());
-        let chosen = self.pick(ranking, members)?;
-        let mut placements = Vec::with_capacity(members);
+        let chosen = self.pick(ranking, gang.into())?;
+        let mut placements = Vec::with_capacity(chosen.len());
         for (position, devices) in &chosen {
             placements.push(self.nodes[*position as usize].placement(devices));
             self.change(*position, ranking, devices, -1);
@@ -366,34 +378,29 @@ impl Inventory {
     }
 
     /// Up to so many nodes and their devices, the least loss first.
-    fn pick(&mut self, ranking: usize, members: usize) -> Option<Vec<(u32, Vec<usize>)>> {
+    fn pick(&mut self, ranking: usize, gang: Gang<'_>) -> Option<Vec<(u32, Vec<usize>)>> {
         self.catch_up(ranking);
-        let ranking = &mut self.rankings[ranking];
-        let mut chosen = Vec::with_capacity(members.min(self.positions.len()));
-        let mut stale = Vec::new();
-        for entry in &ranking.ranked {
-            if chosen.len() == members {
-                break;
-            }
-            let class = &self.classes[entry.2 as usize];
-            if class.nodes.is_empty() || class.tie != entry.1 {
-                stale.push(*entry);
-                continue;
-            }
-            chosen.extend(
-                class
-                    .nodes
-                    .iter()
-                    .take(members - chosen.len())
-                    .map(|(_, position)| (entry.2, *position)),
-            );
-        }
-        for entry in &stale {
-            ranking.ranked.remove(entry);
-        }
+        let members = gang.members;
+        // Racks can only be chosen among all the nodes that have room; without any, the first will do.
+        let across_racks = members > 1 && self.racks.len() > 1;
+        let candidates = if across_racks { usize::MAX } else { members };
+        let mut chosen = self.best(ranking, candidates);
         if chosen.len() < members {
             return None;
         }
+        if across_racks {
+            let in_racks: Vec<_> = chosen
+                .iter()
+                .map(|node| (self.nodes[node.1 as usize].rack, *node))
+                .collect();
+            chosen = wiring::across_racks(&in_racks, members, gang.spread);
+        }
+        if let ([first], false) = (chosen.as_mut_slice(), gang.near.is_empty())
+            && let Some(near) = self.as_good_and_near(ranking, gang.near)
+        {
+            *first = near;
+        }
+        let ranking = &mut self.rankings[ranking];
         let shape = ranking.shape.clone();
         let needs = ranking.needs(&self.catalogue);
         let mut picked = Vec::with_capacity(members);
@@ -411,9 +418,47 @@ impl Inventory {
                 devices = assessed.map(|(_, devices)| (id, devices));
             }
             let (_, devices) = devices.as_ref()?;
-            picked.push((position, self.nodes[position as usize].find(devices)));
+            picked.push((position, self.nodes[position as usize].closest(devices)));
         }
         Some(picked)
+    }
+
+    /// The first so many nodes of a ranking, each with its class.
+    fn best(&mut self, ranking: usize, most: usize) -> Vec<(ClassId, u32)> {
+        let ranking = &mut self.rankings[ranking];
+        let mut found = Vec::with_capacity(most.min(self.positions.len()));
+        let mut stale = Vec::new();
+        for entry in &ranking.ranked {
+            if found.len() == most {
+                break;
+            }
+            let (_, _, tie, id) = *entry;
+            let class = &self.classes[id as usize];
+            if class.nodes.is_empty() || class.tie != tie {
+                stale.push(*entry);
+                continue;
+            }
+            let nodes = class.nodes.iter().take(most - found.len());
+            found.extend(nodes.map(|(_, position)| (id, *position)));
+        }
+        for entry in &stale {
+            ranking.ranked.remove(entry);
+        }
+        found
+    }
+
+    /// One of these nodes, if it is as good a choice as the best.
+    fn as_good_and_near(&self, ranking: usize, near: &[NodeName]) -> Option<(ClassId, u32)> {
+        let ranked = &self.rankings[ranking].ranked;
+        let (islands, loss, _, _) = *ranked.first()?;
+        near.iter().take(MOST_NEAR).find_map(|name| {
+            let position = *self.positions.get(name)?;
+            let id = self.nodes[position as usize].class;
+            let tie = self.classes[id as usize].tie;
+            ranked
+                .contains(&(islands, loss, tie, id))
+                .then_some((id, position))
+        })
     }
 
     /// The ranking of a shape.
@@ -448,7 +493,10 @@ impl Inventory {
                 class.worth,
             );
             if let Some((loss, _)) = assessed {
-                ranking.ranked.insert((loss, class.tie, *id));
+                let islands =
+                    islands_beyond_one(&shape, ranking.needs(&self.catalogue), &class.state);
+                let rank: Rank = (islands, loss, class.tie, *id);
+                ranking.ranked.insert(rank);
             }
         }
         ranking.seen = self.populated.len();
@@ -567,6 +615,8 @@ impl Inventory {
             && free.memory_mib == signed(description.memory_mib) - signed(node.memory_reserved_mib)
             && free.devices.len() == description.devices.len()
             && layout.runtimes == description.runtimes
+            && free.rack == self.rack_of(description)
+            && free.places == wiring::places(description)
             && (0..free.devices.len()).all(|at| {
                 let (device, grants) = (&description.devices[at], &node.devices[at]);
                 let here = &free.devices[at];
@@ -576,6 +626,10 @@ impl Inventory {
                     && free.device_ids[at] == device.id
                     && (here.share_milli, here.memory_mib) == free_of(device.memory_mib, grants)
             })
+    }
+
+    fn rack_of(&self, description: &NodeDescription) -> Option<u32> {
+        self.racks.get(description.rack.as_ref()?).copied()
     }
 
     fn read(&mut self, node: &Node) -> Option<Free> {
@@ -601,7 +655,17 @@ impl Inventory {
             devices: kinds,
             runtimes: description.runtimes.clone(),
         })?;
+        let places = wiring::places(description);
+        if let Some(rack) = &description.rack
+            && !self.racks.contains_key(rack)
+        {
+            let number = u32::try_from(self.racks.len()).unwrap_or(u32::MAX);
+            self.racks.insert(rack.clone(), number);
+        }
         Some(Free {
+            is_wired: places.iter().any(|place| *place != Place::default()),
+            places,
+            rack: self.rack_of(description),
             name: description.name.clone(),
             order: 0,
             device_ids: description
@@ -631,23 +695,28 @@ impl Free {
     fn state(&self) -> NodeState {
         let mut devices = self.devices.clone();
         devices.sort_unstable();
+        let mut wired = Vec::new();
+        if self.is_wired {
+            wired.extend(
+                self.devices
+                    .iter()
+                    .copied()
+                    .zip(self.places.iter().copied()),
+            );
+            wired.sort_unstable();
+        }
         NodeState {
             layout: self.layout,
             cpu_milli: self.cpu_milli,
             memory_mib: self.memory_mib,
             devices,
+            wired,
         }
     }
 
-    /// Positions of devices in these states, the first on the node of each.
-    fn find(&self, states: &[FreeDevice]) -> Vec<usize> {
-        let mut found: Vec<usize> = Vec::with_capacity(states.len());
-        for state in states {
-            let position = (0..self.devices.len())
-                .find(|at| self.devices[*at] == *state && !found.contains(at));
-            found.extend(position);
-        }
-        found
+    /// Positions of devices in these states.
+    fn closest(&self, states: &[FreeDevice]) -> Vec<usize> {
+        wiring::closest(&self.devices, &self.places, states)
     }
 
     fn placement(&self, devices: &[usize]) -> MemberPlacement {
@@ -659,6 +728,15 @@ impl Free {
                 .collect(),
         }
     }
+}
+
+/// Islands beyond one that the shape's devices would have to stand on, on a node in this state.
+fn islands_beyond_one(shape: &Shape, needs: &Needs, state: &NodeState) -> u8 {
+    wiring::islands_beyond_one(
+        &state.wired,
+        |device| can_take(device, shape, needs),
+        shape.devices as usize,
+    )
 }
 
 #[cfg(test)]
@@ -687,13 +765,14 @@ impl Inventory {
                 if let Some((loss, _)) = assessed
                     && !class.nodes.is_empty()
                 {
-                    scanned.insert((loss, class.tie, id));
+                    let islands = islands_beyond_one(&shape, needs, state);
+                    scanned.insert((islands, loss, class.tie, id));
                 }
             }
             let ranked: BTreeSet<_> = ranking
                 .ranked
                 .iter()
-                .filter(|(_, tie, id)| {
+                .filter(|(_, _, tie, id)| {
                     let class = &self.classes[*id as usize];
                     !class.nodes.is_empty() && class.tie == *tie
                 })

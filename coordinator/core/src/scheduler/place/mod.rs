@@ -9,8 +9,10 @@
 //! [`FillingValues`], which ask what the mix would still fill there at the [`prices`] that the
 //! whole cluster and the whole mix settle on.
 //!
-//! Deliberately lacking: any knowledge of who asks (quota, order, preemption) and of the wiring
-//! between devices.
+//! Before the loss comes the wiring between devices, where it is known: a node on which they are behind
+//! one NVLink island goes before any other, and gangs keep to few racks ([`Gang`]).
+//!
+//! Deliberately lacking: any knowledge of who asks (quota, order, preemption).
 
 mod class;
 mod filling;
@@ -21,12 +23,14 @@ mod ranking;
 mod shape;
 mod table;
 mod valuation;
+mod wiring;
 
 pub use filling::FillingValues;
 pub use inventory::{FreeNode, Inventory};
 pub use mix::Mix;
 pub use shape::Shape;
 pub use valuation::Valuation;
+pub use wiring::Gang;
 
 #[cfg(test)]
 mod tests;

@@ -13,14 +13,17 @@ pub(super) type ClassId = u32;
 /// first, so that it does not matter what the inventory went through before.
 pub(super) type Tie = (u64, usize);
 
-/// The classes that fit a shape, by loss and then by tie. An entry whose tie is not its class's any
+/// Islands beyond one that the devices stand on, loss, tie, and the class.
+pub(super) type Rank = (u8, i64, Tie, ClassId);
+
+/// The classes that fit a shape, by wiring, by loss and then by tie. An entry whose tie is not its class's any
 /// more is stale: the class was empty meanwhile, and stands again under its new tie.
 #[derive(Debug, Clone)]
 pub(super) struct Ranking {
     pub shape: Shape,
     /// Memory needed of each kind of device.
     needs: Vec<Option<i64>>,
-    pub ranked: BTreeSet<(i64, Tie, ClassId)>,
+    pub ranked: BTreeSet<Rank>,
     /// How much of the inventory's log of populated classes is ranked here.
     pub seen: usize,
 }
