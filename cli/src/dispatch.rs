@@ -1,9 +1,14 @@
 //! From the command line's types to plain values, one arm for each verb.
 
 use crate::args::budgets::Budgets;
-use crate::args::{Command, Global, admin, look, run::RunArgs, serve, simulate};
+use crate::args::{
+    Command, Global, admin, look,
+    run::{RunArgs, SweepMode},
+    serve, simulate,
+};
 use crate::client::Client;
 use crate::commands::policy::Changes;
+use crate::commands::run::sweep::{Mode, Sweep};
 use crate::commands::run::{How, dev, prepare};
 use crate::commands::runs::{Filter, cancel, logs, wait};
 use crate::commands::serve::{Logging, agent_alone, coordinator_alone, up};
@@ -266,6 +271,7 @@ async fn list_runs(client: &Client, printer: &Printer, args: look::RunsList) -> 
         user: args.user,
         tenant: args.tenant,
         tag: args.tag,
+        array: args.array,
         limit: args.limit,
         before: args.before,
     };
@@ -368,6 +374,16 @@ fn policy_changes(args: admin::PolicySet) -> Changes {
 }
 
 fn typed(args: RunArgs) -> prepare::Typed {
+    let sweep = (!args.sweeps.is_empty()).then(|| Sweep {
+        parameters: args.sweeps,
+        mode: match args.sweep_mode {
+            Some(SweepMode::Random) => Mode::Random,
+            Some(SweepMode::Grid) | None => Mode::Grid,
+        },
+        samples: args.samples,
+        seed: args.seed,
+        at_most: args.at_most,
+    });
     prepare::Typed {
         command: args.command,
         flags: Project {
@@ -396,6 +412,8 @@ fn typed(args: RunArgs) -> prepare::Typed {
         no_requirements: args.no_requirements,
         tenant: args.tenant,
         after: args.after,
+        array: args.array,
+        sweep,
         folder: args.folder,
         max_upload_bytes: args.max_upload,
     }

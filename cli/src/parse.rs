@@ -308,13 +308,34 @@ pub fn run_id(text: &str) -> Result<String, Failure> {
         .hint("platform runs list"))
 }
 
+/// An array by its id.
+pub fn array_id(text: &str) -> Result<String, Failure> {
+    let trimmed = text.trim();
+    let digits = trimmed.strip_prefix("array-").unwrap_or(trimmed);
+    if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(format!("array-{digits}"));
+    }
+    Err(Failure::usage(format!("`{text}` is not an array"))
+        .allowed("array-17, or 17")
+        .hint("platform runs list"))
+}
+
+/// A run, or an array when it says so.
+pub fn run_or_array(text: &str) -> Result<String, Failure> {
+    if text.trim().starts_with("array-") {
+        array_id(text)
+    } else {
+        run_id(text)
+    }
+}
+
 /// A run to follow, and how it must have ended: `17`, `run-17:ok`, `run-17:any`.
 pub fn dependency(text: &str) -> Result<String, Failure> {
     let (run, condition) = text.split_once(':').unwrap_or((text, "ok"));
-    match (run_id(run), condition) {
+    match (run_or_array(run), condition) {
         (Ok(run), "ok" | "any") => Ok(format!("{run}:{condition}")),
         _ => Err(Failure::usage(format!("`{text}` is not a run to follow"))
-            .allowed("run-17, run-17:ok, run-17:any")
+            .allowed("run-17, run-17:ok, run-17:any, array-17")
             .hint("platform runs list")),
     }
 }

@@ -66,6 +66,7 @@ pub mod values {
             ended_us: Some(NOW_US - MINUTE_US),
             exit_code: Some(0),
             client_exit_code: Some(0),
+            element: None,
             attempts: vec![AttemptView {
                 number: 1,
                 epoch: 4,
@@ -110,6 +111,47 @@ pub mod values {
             cost_micro: 0,
             gpu_us: 0,
             simulated: false,
+            ..run()
+        }
+    }
+
+    pub fn array() -> ArrayView {
+        ArrayView {
+            id: "array-20".to_owned(),
+            spec: spec(),
+            tenant: "default".to_owned(),
+            user: "ada".to_owned(),
+            state: "running".to_owned(),
+            size: 100,
+            most_alive: Some(8),
+            held: 50,
+            queued: 2,
+            alive: 6,
+            succeeded: 40,
+            failed: 1,
+            cancelled: 1,
+            submitted_us: NOW_US - 12 * MINUTE_US,
+            ended_us: None,
+            client_exit_code: None,
+            cost_micro: 12_000_000,
+            gpu_us: 7_200_000_000,
+            currency: "EUR".to_owned(),
+        }
+    }
+
+    pub fn element() -> RunView {
+        RunView {
+            id: "run-23".to_owned(),
+            element: Some(ElementView {
+                array: "array-20".to_owned(),
+                index: 3,
+                size: 100,
+                parameters: [
+                    ("lr".to_owned(), serde_json::json!(0.01)),
+                    ("kind".to_owned(), serde_json::json!("svm")),
+                ]
+                .into(),
+            }),
             ..run()
         }
     }
@@ -339,6 +381,8 @@ pub mod values {
 
     pub fn planned() -> SubmitResponse {
         SubmitResponse {
+            array: None,
+            elements: None,
             run: None,
             spec: spec(),
             defaulted: vec!["pool".to_owned(), "tenant".to_owned()],
@@ -474,6 +518,7 @@ fn the_reference_page_is_the_binarys_own_help() {
 fn tables_of_runs() {
     let list = RunList {
         runs: vec![waiting(), run()],
+        arrays: Vec::new(),
         next: Some("run-17".to_owned()),
     };
     insta::assert_snapshot!("runs_list", views::runs(&list, NOW_US, PLAIN));
@@ -482,6 +527,7 @@ fn tables_of_runs() {
         views::runs(
             &RunList {
                 runs: Vec::new(),
+                arrays: Vec::new(),
                 next: None
             },
             NOW_US,
@@ -731,4 +777,29 @@ fn the_plan_before_and_the_summary_after() {
         ..run()
     };
     insta::assert_snapshot!("summary_failed", plan::summary(&failed, None, None, PLAIN));
+}
+
+#[test]
+fn an_array_is_one_line_and_its_runs_say_what_sets_them_apart() {
+    let list = RunList {
+        runs: vec![run(), element()],
+        arrays: vec![array()],
+        next: None,
+    };
+    insta::assert_snapshot!("runs_list_with_an_array", views::runs(&list, NOW_US, PLAIN));
+    insta::assert_snapshot!("array", settled(views::array(&array(), PLAIN)));
+    insta::assert_snapshot!(
+        "run_of_an_array",
+        settled(views::run(Some(&element()), None, NOW_US, PLAIN))
+    );
+    let sets = (0..3).map(|depth| [("depth".to_owned(), serde_json::json!(depth))].into());
+    let swept = SubmitResponse {
+        elements: Some(ElementCount {
+            size: 100,
+            most_alive: Some(8),
+            first_parameters: sets.collect(),
+        }),
+        ..planned()
+    };
+    insta::assert_snapshot!("plan_of_a_sweep", plan::plan(&swept, None, PLAIN));
 }

@@ -1,11 +1,13 @@
 //! Between the core's types and the agent protocol. Nothing else in the coordinator knows both.
 
+use crate::api::convert_arrays;
 use coordinator_core::model::{
     DeviceDescription, DeviceId, DeviceWiring, EndKind, Epoch, InvalidName, MemberEnd, MemberKey,
-    MemberPhase, NodeDescription, NodeName, PoolName, RunId, StopReason,
+    MemberPhase, NodeDescription, NodeName, PoolName, Run, RunId, StopReason,
 };
 use coordinator_core::state::{MemberReport, State};
 use platform_proto::agent as proto;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// From the stop signal to SIGKILL. Kubernetes' own default is 30 s; batch schedulers give as much.
@@ -100,6 +102,24 @@ pub fn report(report: &proto::MemberReport) -> Option<MemberReport> {
     })
 }
 
+/// The user's variables, and what a run's part in an array adds to them.
+fn environment(state: &State, run: &Run) -> BTreeMap<String, String> {
+    let mut variables = run.spec.environment.clone();
+    let Some(element) = &run.element else {
+        return variables;
+    };
+    let size = state.arrays().get(&element.array).map_or(0, |a| a.size);
+    let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
+    set("PLATFORM_ARRAY_ID", element.array.to_string());
+    set("PLATFORM_ARRAY_INDEX", element.index.to_string());
+    set("PLATFORM_ARRAY_SIZE", size.to_string());
+    if !element.parameters.is_empty() {
+        let parameters = convert_arrays::parameters_to_json(&element.parameters);
+        set("PLATFORM_SWEEP", serde_json::json!(parameters).to_string());
+    }
+    variables
+}
+
 /// What should run for this member, or `None` when it has ended or never was.
 pub fn assignment(state: &State, key: MemberKey) -> Option<proto::Assignment> {
     let run = state.runs().get(&key.run)?;
@@ -139,8 +159,8 @@ pub fn assignment(state: &State, key: MemberKey) -> Option<proto::Assignment> {
         grace_ms: u64::try_from(STOP_GRACE.as_millis()).unwrap_or(u64::MAX),
         workload: Some(proto::Workload {
             name: spec.name.clone(),
-            command: spec.command.clone(),
-            environment: spec.environment.clone().into_iter().collect(),
+            command: run.command(),
+            environment: environment(state, run).into_iter().collect(),
             source_sha256: spec.source_sha256.clone().unwrap_or_default(),
             requirements_path: spec.requirements_path.clone().unwrap_or_default(),
             image: spec.image.clone().unwrap_or_default(),

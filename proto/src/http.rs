@@ -12,12 +12,15 @@
 //! | GET /metrics | | Prometheus text |
 //! | GET /v1/whoami | | [`Whoami`] |
 //! | POST /v1/runs | [`SubmitRequest`] | [`SubmitResponse`] |
-//! | GET /v1/runs?state=&user=&tenant=&tag=k=v&limit=&before= | | [`RunList`] |
+//! | GET /v1/runs?state=&user=&tenant=&tag=k=v&array=&collapse=&limit=&before= | | [`RunList`] |
 //! | GET /v1/runs/{run} | | [`RunView`] |
 //! | GET /v1/runs/{run}/explain | | [`Explanation`] |
 //! | GET /v1/runs/{run}/watch | | newline-delimited [`WatchLine`], until the run has ended |
 //! | GET /v1/runs/{run}/logs?offset=&follow=&attempt=&member= | | bytes, chunked |
 //! | POST /v1/runs/{run}/cancel | [`CancelRequest`] | [`RunView`] |
+//! | GET /v1/arrays/{array} | | [`ArrayView`] |
+//! | GET /v1/arrays/{array}/watch | | newline-delimited [`ArrayView`], until all have ended |
+//! | POST /v1/arrays/{array}/cancel | [`CancelRequest`] | [`ArrayView`] |
 //! | GET /v1/nodes | | [`NodeList`] |
 //! | GET /v1/nodes/{node} | | [`NodeView`] |
 //! | POST /v1/nodes/{node}/cordon, uncordon, drain | [`NodeRequest`] | [`NodeChange`] |
@@ -39,6 +42,7 @@
 //! | GET /v1/models | | [`ModelList`] |
 //! | GET /v1/models/{name} | | [`ModelView`] |
 
+mod arrays;
 mod budgets;
 mod nodes;
 pub mod number;
@@ -47,6 +51,7 @@ mod runs;
 mod settings;
 mod tracking;
 
+pub use arrays::*;
 pub use budgets::*;
 pub use nodes::*;
 pub use outlook::*;

@@ -30,8 +30,8 @@ pub enum Runs {
     List(RunsList),
     /// All about one run: plan, devices, metrics, files, cost
     Show {
-        /// Run: run-17, or 17
-        #[arg(value_name = "RUN", value_parser = parse::run_id)]
+        /// Run or array: run-17, or 17, array-17
+        #[arg(value_name = "RUN", value_parser = parse::run_or_array)]
         run: String,
     },
     /// Print or follow the log of a run
@@ -53,8 +53,8 @@ pub enum Runs {
     },
     /// Wait until runs have ended; exits with the first exit code that is not 0
     Wait {
-        /// Runs
-        #[arg(value_name = "RUN", value_parser = parse::run_id, required = true)]
+        /// Runs and arrays
+        #[arg(value_name = "RUN", value_parser = parse::run_or_array, required = true)]
         runs: Vec<String>,
         /// Give up after so long, with exit code 6
         #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
@@ -77,6 +77,9 @@ pub struct RunsList {
     /// Only with this tag
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse::tag)]
     pub tag: Option<(String, String)>,
+    /// The runs of this array, which is one line otherwise
+    #[arg(long, value_name = "ARRAY", value_parser = parse::array_id)]
+    pub array: Option<String>,
     /// How many
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
@@ -84,7 +87,7 @@ pub struct RunsList {
     #[arg(long, value_name = "RUN")]
     pub before: Option<String>,
     /// What the SDK tracked, notebooks and laptops included
-    #[arg(long, conflicts_with_all = ["state", "user", "tenant", "tag"])]
+    #[arg(long, conflicts_with_all = ["state", "user", "tenant", "tag", "array"])]
     pub tracked: bool,
 }
 
@@ -124,8 +127,8 @@ pub struct RunsLogs {
 /// `platform runs cancel`.
 #[derive(Debug, Args)]
 pub struct RunsCancel {
-    /// Runs
-    #[arg(value_name = "RUN", value_parser = parse::run_id, required = true)]
+    /// Runs and arrays
+    #[arg(value_name = "RUN", value_parser = parse::run_or_array, required = true)]
     pub runs: Vec<String>,
     /// Why, for the audit
     #[arg(long, value_name = "TEXT")]

@@ -1,7 +1,8 @@
 //! Flags of `platform run`.
 
+use crate::commands::run::sweep;
 use crate::parse;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
 /// Shown below the help.
@@ -12,6 +13,8 @@ Examples:
   platform run --gpus 2 --tag team=nlp -- torchrun --nproc-per-node 2 train.py
   platform run --gpu-fraction 0.5 --gpu-memory 20G --tag team=nlp train.py
   platform run --after run-17 --tag team=nlp evaluate.py  starts once run-17 has succeeded
+  platform run --array 0-99%8 --tag team=nlp train.py     a hundred runs, eight at once
+  platform run --sweep lr=0.1,0.01 --sweep depth=2..6 --tag team=nlp train.py --lr {lr} --depth {depth}
   platform run --dry-run train.py                         the plan and the price, nothing submitted
   platform run --dev train.py                             here and now, without the platform
 
@@ -23,8 +26,18 @@ const DEVICES: &str = "Devices";
 const PLACE: &str = "Place and order";
 const COST: &str = "Cost";
 const WORKLOAD: &str = "Workload";
+const MANY: &str = "Many at once";
 const FOLDER: &str = "Folder";
 const HOW: &str = "How to run";
+
+/// How the values of several sweeps are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SweepMode {
+    /// Every combination.
+    Grid,
+    /// Some, drawn.
+    Random,
+}
 
 /// Flags of `platform run`.
 #[derive(Debug, Args)]
@@ -108,6 +121,25 @@ pub struct RunArgs {
     /// Install nothing, even where there is a requirements.txt
     #[arg(long, help_heading = WORKLOAD)]
     pub no_requirements: bool,
+
+    /// Many runs of it: 0-99, 0-99%8 (8 at once), 1,3,7 or 0-10:2
+    #[arg(long, value_name = "INDEXES[%N]", conflicts_with_all = ["sweeps", "dev"], help_heading = MANY)]
+    pub array: Option<String>,
+    /// A run for each value, repeatable: lr=0.1,0.01 or depth=2..6; {lr} in the command is filled in
+    #[arg(long = "sweep", value_name = "NAME=VALUES", value_parser = sweep::parse, conflicts_with = "dev", help_heading = MANY)]
+    pub sweeps: Vec<(String, sweep::Values)>,
+    /// Every combination of the values, or some drawn [default: grid]
+    #[arg(long, value_name = "MODE", requires = "sweeps", help_heading = MANY)]
+    pub sweep_mode: Option<SweepMode>,
+    /// How many a random sweep draws
+    #[arg(long, value_name = "N", requires = "sweeps", help_heading = MANY)]
+    pub samples: Option<u32>,
+    /// Draw the same ones again [default: fresh, and told]
+    #[arg(long, value_name = "N", requires = "sweeps", help_heading = MANY)]
+    pub seed: Option<u64>,
+    /// How many of a sweep run at once [default: all]
+    #[arg(long, value_name = "N", requires = "sweeps", help_heading = MANY)]
+    pub at_most: Option<u32>,
 
     /// Folder to pack and run in
     #[arg(long, short = 'C', value_name = "DIR", default_value = ".", help_heading = FOLDER)]

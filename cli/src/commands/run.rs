@@ -4,6 +4,7 @@ pub mod attach;
 pub mod command;
 pub mod dev;
 pub mod prepare;
+pub mod sweep;
 
 use super::Outcome;
 use crate::client::{Client, Payload};
@@ -12,7 +13,7 @@ use crate::output::{Printer, amounts, plan as plan_output};
 use crate::pack::{self, Listing, Package};
 use attach::Follow;
 use http::Method;
-use platform_proto::http::{RunSpec, SubmitRequest, SubmitResponse};
+use platform_proto::http::{SubmitRequest, SubmitResponse};
 use prepare::Prepared;
 use std::sync::Arc;
 
@@ -29,7 +30,17 @@ pub enum How {
 
 /// Packs, plans, uploads what is missing, submits, and watches.
 pub async fn run(client: &Client, printer: &Printer, prepared: Prepared, how: How) -> Outcome {
-    let Prepared { mut spec, listing } = prepared;
+    let Prepared {
+        mut spec,
+        listing,
+        array,
+        sweep,
+    } = prepared;
+    let sweep = sweep
+        .as_ref()
+        .map(|sweep| Ok::<_, Failure>(sweep::request(sweep, fresh_seed()?)?))
+        .transpose()?;
+    let (sweep, seed) = sweep.map_or((None, None), |(request, seed)| (Some(request), seed));
     let package = pack_off_thread(listing).await?;
     spec.source_sha256 = Some(package.1.sha256.clone());
     let (listing, package) = package;
@@ -40,7 +51,17 @@ pub async fn run(client: &Client, printer: &Printer, prepared: Prepared, how: Ho
         packed_bytes: package.packed_bytes,
         stored,
     };
-    let plan = plan(client, &spec, stored, how == How::DryRun).await?;
+    if let Some(seed) = seed {
+        printer.note(&format!("drawn with --seed {seed}"));
+    }
+    let mut request = SubmitRequest {
+        spec,
+        dry_run: true,
+        array,
+        sweep,
+        outlook: how == How::DryRun,
+    };
+    let plan = plan(client, &request, stored).await?;
     if how == How::DryRun {
         printer.result(&plan, |paint| {
             plan_output::dry_run(&plan, Some(&upload), amounts::now_us(), paint)
@@ -52,12 +73,22 @@ pub async fn run(client: &Client, printer: &Printer, prepared: Prepared, how: Ho
     if !stored {
         send(client, printer, package).await?;
     }
-    let request = SubmitRequest {
-        spec,
-        dry_run: false,
-        outlook: false,
-    };
+    request.dry_run = false;
+    request.outlook = false;
     let submitted: SubmitResponse = client.change(Method::POST, "/v1/runs", &request).await?;
+    if let Some(array) = &submitted.array {
+        let id = array.id.clone();
+        if how == How::Detach {
+            printer.result(&submitted, |_| id.clone())?;
+            printer.note(&format!("see them with: platform runs list --array {id}"));
+            return Ok(exit::DONE);
+        }
+        if printer.json {
+            printer.event(&submitted)?;
+        }
+        printer.note(&format!("{} submitted", printer.err.bold(&id)));
+        return attach::array::attach(client, printer, &id).await;
+    }
     let run = submitted.run.clone().ok_or_else(|| {
         Failure::error("the platform took the run but did not name it").hint("platform ps")
     })?;
@@ -84,6 +115,14 @@ pub async fn run(client: &Client, printer: &Printer, prepared: Prepared, how: Ho
     .await
 }
 
+/// What a drawn sweep begins with when nothing was said.
+fn fresh_seed() -> Result<u64, Failure> {
+    // Short enough to be typed again.
+    getrandom::u32()
+        .map(u64::from)
+        .map_err(|error| Failure::error(format!("the system gives no random numbers: {error}")))
+}
+
 /// Compression is work for a thread of its own: the connection is not kept waiting by it.
 async fn pack_off_thread(listing: Listing) -> Result<(Listing, Package), Failure> {
     tokio::task::spawn_blocking(move || pack::pack(&listing).map(|package| (listing, package)))
@@ -93,25 +132,19 @@ async fn pack_off_thread(listing: Listing) -> Result<(Listing, Package), Failure
 
 async fn plan(
     client: &Client,
-    spec: &RunSpec,
+    request: &SubmitRequest,
     stored: bool,
-    outlook: bool,
 ) -> Result<SubmitResponse, Failure> {
     // A package that is not stored yet cannot be named to the server, and is not worth sending before
     // the plan is known to stand.
-    let mut asked = spec.clone();
+    let mut asked = request.clone();
     if !stored {
-        asked.source_sha256 = None;
-        asked.requirements_path = None;
+        asked.spec.source_sha256 = None;
+        asked.spec.requirements_path = None;
     }
-    let request = SubmitRequest {
-        spec: asked,
-        dry_run: true,
-        outlook,
-    };
-    let mut plan: SubmitResponse = client.change(Method::POST, "/v1/runs", &request).await?;
-    plan.spec.source_sha256 = spec.source_sha256.clone();
-    plan.spec.requirements_path = spec.requirements_path.clone();
+    let mut plan: SubmitResponse = client.change(Method::POST, "/v1/runs", &asked).await?;
+    plan.spec.source_sha256 = request.spec.source_sha256.clone();
+    plan.spec.requirements_path = request.spec.requirements_path.clone();
     Ok(plan)
 }
 

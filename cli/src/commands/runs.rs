@@ -8,7 +8,7 @@ use super::Outcome;
 use crate::client::{Client, with_query};
 use crate::failure::{Failure, exit};
 use crate::output::{Printer, amounts, views};
-use platform_proto::http::{Explanation, RunList, RunView, TrackedList, TrackedRun};
+use platform_proto::http::{ArrayView, Explanation, RunList, RunView, TrackedList, TrackedRun};
 use serde::Serialize;
 
 /// Which runs to list.
@@ -22,6 +22,8 @@ pub struct Filter {
     pub tenant: Option<String>,
     /// Only with this tag.
     pub tag: Option<(String, String)>,
+    /// The runs of this array, which is one line otherwise.
+    pub array: Option<String>,
     /// How many.
     pub limit: u32,
     /// Only older than this one.
@@ -38,6 +40,11 @@ pub async fn list(client: &Client, printer: &Printer, filter: Filter) -> Outcome
             "tag",
             filter.tag.map(|(key, value)| format!("{key}={value}")),
         ),
+        (
+            "collapse",
+            filter.array.is_none().then(|| "true".to_owned()),
+        ),
+        ("array", filter.array),
         ("limit", Some(filter.limit.to_string())),
         ("before", filter.before),
     ];
@@ -59,6 +66,17 @@ pub async fn list_tracked(
         views::tracked_list(&list, amounts::now_us(), paint)
     })?;
     Ok(exit::DONE)
+}
+
+/// Whether an id is that of an array.
+pub fn is_array(id: &str) -> bool {
+    id.starts_with("array-")
+}
+
+/// Where the server shows a run or an array.
+pub fn path(id: &str) -> String {
+    let kind = if is_array(id) { "arrays" } else { "runs" };
+    format!("/v1/{kind}/{id}")
 }
 
 /// A run as the scheduler knows it and as tracking does; either may be missing, not both.
@@ -94,6 +112,11 @@ async fn known(client: &Client, run: &str) -> Result<Known, Failure> {
 
 /// `platform runs show`.
 pub async fn show(client: &Client, printer: &Printer, run: &str) -> Outcome {
+    if is_array(run) {
+        let array: ArrayView = client.get(&path(run)).await?;
+        printer.result(&array, |paint| views::array(&array, paint))?;
+        return Ok(exit::DONE);
+    }
     let known = known(client, run).await?;
     printer.result(&known, |paint| {
         views::run(

@@ -4,7 +4,7 @@
 use super::Paint;
 use super::amounts::{duration, gpu_hours, memory, metric, milli, money};
 use super::tables::{indented, pairs, plain};
-use super::views::{command_line, grant, is_own_metric, outlook};
+use super::views::{command_line, elements, first_sets, grant, is_own_metric, outlook};
 use platform_proto::http::{CostReport, RunSpec, RunView, SubmitResponse, TrackedRun};
 
 /// Preparing is charged too: from here on the summary says how long it took.
@@ -170,6 +170,20 @@ pub fn plan(plan: &SubmitResponse, upload: Option<&Upload>, paint: Paint) -> Str
             },
         ),
         (
+            "runs",
+            plan.elements
+                .as_ref()
+                .map(|count| elements(count.size, count.most_alive))
+                .unwrap_or_default(),
+        ),
+        (
+            "sweep",
+            plan.elements
+                .as_ref()
+                .map(|count| first_sets(&count.first_parameters, count.size))
+                .unwrap_or_default(),
+        ),
+        (
             "time limit",
             spec.time_limit_ms
                 .map(|ms| duration(ms * 1000) + default("time_limit_ms"))
@@ -202,14 +216,7 @@ pub fn plan(plan: &SubmitResponse, upload: Option<&Upload>, paint: Paint) -> Str
                 spec.retries.to_string()
             },
         ),
-        (
-            "price",
-            format!(
-                "{}{} an hour",
-                if plan.price_at_most { "at most " } else { "" },
-                money(plan.price_per_hour_micro, &plan.currency)
-            ),
-        ),
+        ("price", price(plan)),
         ("budgets", super::views::budgets_drawn_on(&plan.budgets)),
         ("queue", queue),
     ])));
@@ -242,6 +249,21 @@ pub fn dry_run(
         text.push_str(&indented(&(counts + &outlook(seen, now_us))));
     }
     text
+}
+
+/// `1.10 USD an hour`; of an array that of one run, and of as many as there may be at once.
+fn price(plan: &SubmitResponse) -> String {
+    let at_most = if plan.price_at_most { "at most " } else { "" };
+    let one = money(plan.price_per_hour_micro, &plan.currency);
+    let Some(count) = &plan.elements else {
+        return format!("{at_most}{one} an hour");
+    };
+    let alive = count.most_alive.unwrap_or(count.size).min(count.size);
+    let all = plan.price_per_hour_micro.saturating_mul(u64::from(alive));
+    format!(
+        "{at_most}{one} an hour each, {} with {alive} at once",
+        money(all, &plan.currency)
+    )
 }
 
 /// What a run did, shown when it has ended.

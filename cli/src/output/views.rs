@@ -1,10 +1,12 @@
 //! Each HTTP type as text for people. Pure: the same value and clock give the same text, so that
 //! whole outputs are held by snapshots.
 
+mod arrays;
 mod budgets;
 mod outlook;
 mod platform;
 
+pub use arrays::*;
 pub use budgets::*;
 pub use outlook::*;
 pub use platform::*;
@@ -37,16 +39,21 @@ fn run_duration(run: &RunView, now_us: u64) -> String {
 
 /// `platform runs list`.
 pub fn runs(list: &RunList, now_us: u64, paint: Paint) -> String {
-    if list.runs.is_empty() {
+    if list.runs.is_empty() && list.arrays.is_empty() {
         return "no runs; start one with `platform run --tag team=… train.py`\n".to_owned();
     }
-    let rows = list
+    // Newest first: an array has the number of the first of its runs.
+    let number = |id: &str| -> u64 {
+        let digits = id.rsplit('-').next().unwrap_or_default();
+        digits.parse().unwrap_or(0)
+    };
+    let mut rows: Vec<Vec<String>> = list
         .runs
         .iter()
         .map(|run| {
             vec![
                 run.id.clone(),
-                plain(&run.spec.name),
+                run_name(run),
                 run.state.clone(),
                 plain(&run.user),
                 tags(&run.spec.tags),
@@ -57,6 +64,8 @@ pub fn runs(list: &RunList, now_us: u64, paint: Paint) -> String {
             ]
         })
         .collect();
+    rows.extend(list.arrays.iter().map(|array| array_row(array, now_us)));
+    rows.sort_by_key(|row| std::cmp::Reverse(number(&row[0])));
     let mut text = table(
         &[
             "run",
@@ -72,10 +81,27 @@ pub fn runs(list: &RunList, now_us: u64, paint: Paint) -> String {
         rows,
         paint,
     );
+    if let Some(array) = list.arrays.first() {
+        text.push_str(&format!(
+            "its runs: platform runs list --array {}\n",
+            array.id
+        ));
+    }
     if let Some(next) = &list.next {
         text.push_str(&format!("older: platform runs list --before {next}\n"));
     }
     text
+}
+
+/// Its name, and what sets it apart in its array.
+fn run_name(run: &RunView) -> String {
+    let Some(element) = &run.element else {
+        return plain(&run.spec.name);
+    };
+    let own = format!("{} [{}]", plain(&run.spec.name), element.index);
+    format!("{own} {}", parameters(&element.parameters))
+        .trim_end()
+        .to_owned()
 }
 
 /// `platform runs list --tracked`.
@@ -183,6 +209,17 @@ fn run_head(run: &RunView, now_us: u64, paint: Paint) -> String {
         ("user", plain(&run.user)),
         ("tenant", plain(&run.tenant)),
         ("follows", plain(&run.spec.after.join(", "))),
+        (
+            "array",
+            run.element.as_ref().map(element).unwrap_or_default(),
+        ),
+        (
+            "parameters",
+            run.element
+                .as_ref()
+                .map(|element| parameters(&element.parameters))
+                .unwrap_or_default(),
+        ),
         ("pool", spec.pool.clone().unwrap_or_default()),
         ("tags", tags(&spec.tags)),
         (

@@ -154,6 +154,16 @@ pub fn submit(spec: WorkloadSpec) -> Command {
     }
 }
 
+/// The command that submits an array for `ana` of the default tenant.
+pub fn submit_array(array: &str, spec: WorkloadSpec) -> Command {
+    Command::SubmitArray {
+        spec: Box::new(spec),
+        request: Box::new(array.parse().expect("an array")),
+        tenant: TenantName::default_tenant(),
+        user: UserName::new("ana").expect("a good name"),
+    }
+}
+
 /// An end of this kind.
 pub fn end(kind: EndKind) -> MemberEnd {
     MemberEnd {
@@ -258,6 +268,14 @@ impl World {
     pub fn submit(&mut self, spec: WorkloadSpec) -> RunId {
         match self.accept(submit(spec)).as_slice() {
             [Event::RunQueued { run, .. } | Event::RunHeld { run, .. }] => *run,
+            events => panic!("{events:#?}"),
+        }
+    }
+
+    /// Submits an array, written as people write it, that must be admitted.
+    pub fn submit_array(&mut self, array: &str, spec: WorkloadSpec) -> ArrayId {
+        match self.accept(submit_array(array, spec)).as_slice() {
+            [Event::ArraySubmitted { array, .. }] => *array,
             events => panic!("{events:#?}"),
         }
     }

@@ -24,6 +24,9 @@ const TENANTS: [&str; 3] = ["default", "nlp", "vision"];
 #[derive(Debug, Clone)]
 enum Step {
     Submit(Box<WorkloadSpec>, Option<u8>),
+    /// So many elements, so many at once; one may say none.
+    Array(Box<WorkloadSpec>, u8, Option<u8>, Vec<(u8, bool)>),
+    CancelArray(u8),
     /// Each is to follow some runs, with success or however they end.
     Follow(Box<WorkloadSpec>, Vec<(u8, bool)>),
     Plan,
@@ -134,6 +137,16 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (specs(), proptest::option::weighted(0.2, 0_u8..4))
             .prop_map(|(spec, key)| Step::Submit(Box::new(spec), key)),
+        2 => (
+            specs(),
+            0_u8..6,
+            proptest::option::weighted(0.8, 0_u8..4),
+            proptest::collection::vec((any_u8(), any::<bool>()), 0..2),
+        )
+            .prop_map(|(spec, size, most, after)| {
+                Step::Array(Box::new(spec), size, most, after)
+            }),
+        1 => any_u8().prop_map(Step::CancelArray),
         2 => (specs(), proptest::collection::vec((any_u8(), any::<bool>()), 1..3))
             .prop_map(|(spec, after)| Step::Follow(Box::new(spec), after)),
         6 => Just(Step::Plan),
@@ -333,6 +346,15 @@ impl History {
         self.world.state.runs().keys().nth(position).copied()
     }
 
+    /// A run, or the array that it is an element of.
+    fn some_submission(&self, which: u8) -> Option<Submission> {
+        let run = self.world.run(self.some_run(which)?);
+        Some(match &run.element {
+            Some(element) if which.is_multiple_of(2) => Submission::Array(element.array),
+            _ => Submission::Run(run.id),
+        })
+    }
+
     /// A member of a last attempt, ended or not.
     fn some_member(&self, which: u8) -> Option<(RunId, u32)> {
         let members: Vec<(RunId, u32)> = self
@@ -360,6 +382,18 @@ impl History {
         let fresh = plan(&self.world.state, self.world.now_us);
         assert_eq!(kept, fresh, "a kept planner and a new one disagree");
         kept
+    }
+
+    fn some_dependencies(&self, after: Vec<(u8, bool)>) -> Vec<Dependency> {
+        after
+            .into_iter()
+            .filter_map(|(which, any)| {
+                Some(Dependency {
+                    before: self.some_submission(which)?,
+                    condition: if any { Condition::Any } else { Condition::Ok },
+                })
+            })
+            .collect()
     }
 
     /// Nothing of a fresh plan may be refused, and no plan both gives a run devices and stops it.
@@ -392,16 +426,22 @@ impl History {
                 return;
             }
             Step::Follow(mut spec, after) => {
-                spec.after = after
-                    .into_iter()
-                    .filter_map(|(which, any)| {
-                        Some(Dependency {
-                            run: self.some_run(which)?,
-                            condition: if any { Condition::Any } else { Condition::Ok },
-                        })
-                    })
-                    .collect();
+                spec.after = self.some_dependencies(after);
                 submit(*spec)
+            }
+            Step::Array(mut spec, size, most, after) => {
+                spec.after = self.some_dependencies(after);
+                let most = most.map_or_else(String::new, |most| format!("%{most}"));
+                submit_array(&format!("1-{size}{most}"), *spec)
+            }
+            Step::CancelArray(which) => {
+                let Some(Submission::Array(array)) = self.some_submission(which & !1) else {
+                    return;
+                };
+                Command::CancelArray {
+                    array,
+                    reason: None,
+                }
             }
             Step::Plan => return self.place_planned(),
             Step::PlaceAnywhere(which, node, index) => {

@@ -1,5 +1,6 @@
 //! Between the core's types and the HTTP types. Nothing else in the coordinator knows both.
 
+use super::convert_arrays;
 use super::error::ApiError;
 use crate::sessions::NodeSeen;
 use coordinator_core::model::{
@@ -118,7 +119,10 @@ pub fn run_view(state: &State, run: &Run, now_us: u64) -> RunView {
     }
     RunView {
         id: run.id.to_string(),
-        spec: spec_to_http(&run.spec),
+        spec: RunSpec {
+            command: run.command(),
+            ..spec_to_http(&run.spec)
+        },
         tenant: run.tenant.to_string(),
         user: run.user.to_string(),
         state: run_state(run).to_owned(),
@@ -128,6 +132,7 @@ pub fn run_view(state: &State, run: &Run, now_us: u64) -> RunView {
         ended_us,
         exit_code,
         client_exit_code,
+        element: convert_arrays::element_view(state, run),
         attempts: run.attempts.iter().map(attempt_view).collect(),
         cost_micro: rows.iter().map(LedgerRow::cost_micro).sum(),
         gpu_us: whole_gpu_us(rows.iter().map(LedgerRow::gpu_milli_us).sum()),
@@ -172,10 +177,13 @@ fn attempt_state(attempt: &Attempt) -> &'static str {
 fn run_detail(state: &State, run: &Run, now_us: u64) -> Option<String> {
     match &run.phase {
         RunPhase::Queued if state.is_held(run) => run.held_words(now_us),
-        RunPhase::Held => {
-            let after: Vec<String> = run.spec.after.iter().map(ToString::to_string).collect();
-            Some(format!("follows {}", after.join(", ")))
-        }
+        RunPhase::Held => Some(match (&run.element, run.spec.after.as_slice()) {
+            (Some(element), []) => format!("waits for its turn in {}", element.array),
+            (_, after) => {
+                let after: Vec<String> = after.iter().map(ToString::to_string).collect();
+                format!("follows {}", after.join(", "))
+            }
+        }),
         RunPhase::Queued => run
             .last_attempt()
             .and_then(|attempt| attempt.end.as_ref())

@@ -4,10 +4,12 @@
 //! `coordinator_core::policy`, changes in `State::apply`.
 
 mod agents;
+mod arrays;
 mod auth;
 mod blobs;
 mod budgets;
 mod convert;
+pub(crate) mod convert_arrays;
 mod convert_budgets;
 mod convert_outlook;
 mod cost;
@@ -124,6 +126,9 @@ pub fn router(app: App) -> Router {
         .route("/v1/runs/{run}/watch", get(watch::watch))
         .route("/v1/runs/{run}/logs", get(logs::logs))
         .route("/v1/runs/{run}/cancel", post(runs::cancel))
+        .route("/v1/arrays/{array}", get(arrays::show))
+        .route("/v1/arrays/{array}/watch", get(arrays::watch))
+        .route("/v1/arrays/{array}/cancel", post(arrays::cancel))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{node}", get(nodes::show))
         .route("/v1/nodes/{node}/cordon", post(nodes::cordon))

@@ -2,16 +2,18 @@
 
 use super::auth::Identity;
 use super::error::ApiError;
-use super::{App, budgets, convert, convert_outlook, idempotency_key, outlook};
+use super::{
+    App, arrays, budgets, convert, convert_arrays, convert_outlook, idempotency_key, outlook,
+};
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
-use coordinator_core::model::{Role, Run, RunId, RunPhase};
+use coordinator_core::model::{Role, Run, RunId, RunPhase, Submission};
 use coordinator_core::policy::{Refusal, RefusalKind};
 use coordinator_core::scheduler::{self, Tier};
 use coordinator_core::state::{Command, Event, State as Replicated};
 use platform_proto::http::{
-    CancelRequest, Explanation, RunList, RunView, SubmitRequest, SubmitResponse,
+    ArrayView, CancelRequest, Explanation, RunList, RunView, SubmitRequest, SubmitResponse,
 };
 use serde::Deserialize;
 
@@ -49,6 +51,7 @@ pub async fn submit(
 ) -> Result<Json<SubmitResponse>, ApiError> {
     identity.require(Role::Member)?;
     let spec = convert::spec_from_http(request.spec)?;
+    let array = convert_arrays::array_request(request.array.as_deref(), request.sweep)?;
     if let Some(tenant) = &spec.tenant
         && *tenant != identity.tenant
     {
@@ -71,13 +74,21 @@ pub async fn submit(
     if request.dry_run {
         let asked = request.outlook.then(|| spec.clone());
         let mut plan = app.driver.read(|state| {
-            let admitted = state.admit(&tenant, spec)?;
+            let (admitted, size) = match &array {
+                None => (state.admit(&tenant, spec)?, None),
+                Some(request) => {
+                    let (admitted, elements) = state.admit_array(&tenant, spec, request)?;
+                    (admitted, Some(elements.len()))
+                }
+            };
             let waiting = scheduler::explain_spec(state, &admitted.spec, &tenant);
             let ahead = state.would_wait_behind(&admitted.spec, &tenant, &identity.user);
             let starts_now = waiting.tier == Tier::NextPlan && ahead == 0;
             let price = convert::price_per_hour(state, &admitted.spec);
             Ok::<_, ApiError>(SubmitResponse {
                 run: None,
+                array: None,
+                elements: convert_arrays::element_count(size, array.as_ref()),
                 spec: convert::spec_to_http(&admitted.spec),
                 defaulted: admitted.defaulted,
                 price_per_hour_micro: price.micro,
@@ -99,20 +110,32 @@ pub async fn submit(
         }
         return Ok(Json(plan));
     }
-    let command = Command::Submit {
-        spec: Box::new(spec),
-        tenant: identity.tenant.clone(),
-        user: identity.user.clone(),
+    let (spec, user) = (Box::new(spec), identity.user.clone());
+    let command = match array.clone() {
+        None => Command::Submit {
+            spec,
+            tenant: identity.tenant.clone(),
+            user,
+        },
+        Some(request) => Command::SubmitArray {
+            spec,
+            request: Box::new(request),
+            tenant: identity.tenant.clone(),
+            user,
+        },
     };
     let events = app
         .propose(&identity, idempotency_key(&headers)?, command)
         .await?;
     metrics::counter!("coordinator_submits_total").increment(1);
-    let (id, warnings) = events
+    let (submitted, warnings) = events
         .iter()
         .find_map(|event| match event {
             Event::RunQueued { run, warnings, .. } | Event::RunHeld { run, warnings } => {
-                Some((*run, warnings.clone()))
+                Some((Submission::Run(*run), warnings.clone()))
+            }
+            Event::ArraySubmitted { array, warnings } => {
+                Some((Submission::Array(*array), warnings.clone()))
             }
             _ => None,
         })
@@ -124,12 +147,21 @@ pub async fn submit(
             )
             .hint("use a fresh key for each call")
         })?;
-    tracing::info!(run = %id, user = %identity.user, "submitted");
+    tracing::info!(%submitted, user = %identity.user, "submitted");
     app.driver.read(|state| {
+        let (id, made) = match submitted {
+            Submission::Run(run) => (run, None),
+            Submission::Array(id) => (id.first_run(), Some(arrays::visible(state, &identity, id)?)),
+        };
         let run = visible(state, &identity, id)?;
         let price = convert::price_per_hour(state, &run.spec);
+        let size = made.map(|made| made.size as usize);
         Ok(Json(SubmitResponse {
-            run: Some(convert::run_view(state, run, crate::now_us())),
+            run: made
+                .is_none()
+                .then(|| convert::run_view(state, run, crate::now_us())),
+            array: made.map(|made| convert_arrays::array_view(state, made, crate::now_us())),
+            elements: convert_arrays::element_count(size, array.as_ref()),
             spec: convert::spec_to_http(&run.spec),
             defaulted: Vec::new(),
             price_per_hour_micro: price.micro,
@@ -163,6 +195,9 @@ pub struct ListQuery {
     user: Option<String>,
     tenant: Option<String>,
     tag: Option<String>,
+    array: Option<String>,
+    #[serde(default)]
+    collapse: bool,
     limit: Option<usize>,
     before: Option<String>,
 }
@@ -184,18 +219,27 @@ pub async fn list(
         .map(run_id)
         .transpose()?
         .unwrap_or(RunId(u64::MAX));
+    let array = query.array.as_deref().map(arrays::array_id).transpose()?;
     let tag = match query.tag.as_deref() {
         Some(text) => Some(text.split_once('=').ok_or_else(|| {
             ApiError::invalid(format!("tag filter {text:?} is not valid")).allowed("KEY=VALUE")
         })?),
         None => None,
     };
-    Ok(app.driver.read(|state| {
+    app.driver.read(|state| {
         let mut runs: Vec<RunView> = Vec::new();
+        let mut collapsed: Vec<ArrayView> = Vec::new();
         let mut next = None;
+        let range = match array {
+            None => RunId(0)..before,
+            Some(id) => {
+                let runs = arrays::visible(state, &identity, id)?.runs();
+                runs.start.min(before)..runs.end.min(before)
+            }
+        };
         let matching = state
             .runs()
-            .range(..before)
+            .range(range)
             .rev()
             .map(|(_, run)| run)
             .filter(|run| {
@@ -216,15 +260,40 @@ pub async fn list(
                         run.spec.tags.get(key).is_some_and(|given| given == value)
                     })
             });
+        let mut last: Option<RunId> = None;
+        let mut shown = None;
         for run in matching {
-            if runs.len() == limit {
-                next = runs.last().map(|last| last.id.clone());
+            let of_array = run
+                .element
+                .as_ref()
+                .filter(|_| query.collapse)
+                .and_then(|element| state.arrays().get(&element.array));
+            if of_array.is_some_and(|array| shown == Some(array.id)) {
+                continue;
+            }
+            if runs.len() + collapsed.len() == limit {
+                next = last.map(|last| last.to_string());
                 break;
             }
-            runs.push(convert::run_view(state, run, crate::now_us()));
+            match of_array {
+                Some(array) => {
+                    collapsed.push(convert_arrays::array_view(state, array, crate::now_us()));
+                    shown = Some(array.id);
+                    // The next page begins below its first element.
+                    last = Some(array.id.first_run());
+                }
+                None => {
+                    runs.push(convert::run_view(state, run, crate::now_us()));
+                    last = Some(run.id);
+                }
+            }
         }
-        Json(RunList { runs, next })
-    }))
+        Ok(Json(RunList {
+            runs,
+            arrays: collapsed,
+            next,
+        }))
+    })
 }
 
 /// GET /v1/runs/{run}.

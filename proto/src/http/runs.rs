@@ -1,5 +1,6 @@
 //! Runs: what is submitted, listed, watched, explained.
 
+use super::arrays::{ArrayView, ElementCount, ElementView, SweepRequest};
 use super::budgets::BudgetView;
 use super::outlook::OutlookView;
 use super::tracking::{MetricLatest, Progress};
@@ -121,14 +122,26 @@ pub struct SubmitRequest {
     /// With `dry_run`: say what it would have before it too, which takes a few plans.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub outlook: bool,
+    /// Make an array of it: indexes, and how many at once, as in `0-99%8`, `1,3,7`, `0-10:2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array: Option<String>,
+    /// Make an array of it, with an element for each set of parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepRequest>,
 }
 
 /// The plan that a submit has, or would have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SubmitResponse {
-    /// Absent on a dry run.
+    /// Absent on a dry run, and for an array.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunView>,
+    /// The array that was made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array: Option<ArrayView>,
+    /// Elements, when it is an array; price and place in the queue are then those of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elements: Option<ElementCount>,
     /// The spec with every default filled in.
     pub spec: RunSpec,
     /// Names of the fields that a default filled in.
@@ -194,6 +207,9 @@ pub struct RunView {
     /// Code that `platform run` and `platform runs wait` exit with, once ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_exit_code: Option<i32>,
+    /// Its part in an array.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub element: Option<ElementView>,
     /// Every attempt, first to last.
     pub attempts: Vec<AttemptView>,
     /// Cost until now, in millionths of the currency.
@@ -269,6 +285,9 @@ pub struct GrantView {
 pub struct RunList {
     /// The page.
     pub runs: Vec<RunView>,
+    /// With `collapse`: arrays of the page, in place of their elements.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrays: Vec<ArrayView>,
     /// Pass as `before` for the next page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from ._errors import PlatformError
 from ._runs import ModelVersion, Run, current_run, model, training_run
+from ._sweeps import sweep, sweep_parameters
 from ._version import __version__
 
 __all__ = [
@@ -22,5 +23,7 @@ __all__ = [
     "__version__",
     "current_run",
     "model",
+    "sweep",
+    "sweep_parameters",
     "training_run",
 ]

@@ -14,6 +14,7 @@ import time
 
 from . import _settings
 from ._errors import PlatformError, say
+from ._sweeps import sweep_parameters
 from ._version import __version__
 
 TYPE_CHECKING = False
@@ -281,7 +282,9 @@ class Run:
 
     # Life and end.
 
-    def _open(self, tags: Mapping[str, Any], params: Optional[Mapping[str, Any]]) -> None:
+    def _open(
+        self, tags: Mapping[str, Any], swept: Mapping[str, Any], params: Optional[Mapping[str, Any]]
+    ) -> None:
         self._recorder.record_now(
             "open",
             name=self.name,
@@ -290,8 +293,9 @@ class Run:
             started_us=_now_ns() // 1000,
             context=_context(),
         )
-        if params:
-            self.log_params(params)
+        for given in (swept, params):
+            if given:
+                self.log_params(given)
         self._engine.add(self._recorder)
         self._engine.samplers.append(self._tick)
         self._engine.deliver(self._recorder)
@@ -416,7 +420,9 @@ def training_run(
         if resume is not None:
             _continue_steps(started)
         _open_runs.append(started)
-    started._open({**(_settings.platform_tags() if inside is not None else {}), **(tags or {})}, params)
+    tags = {**(_settings.platform_tags() if inside is not None else {}), **(tags or {})}
+    # What sets this run apart from the others of its sweep is always among what is compared.
+    started._open(tags, sweep_parameters() if own else {}, params)
     return started
 
 

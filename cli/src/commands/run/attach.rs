@@ -1,10 +1,11 @@
 //! Watches a run to its end: its states, its metrics and its log, through restarts of the platform,
 //! with no byte of the log lost or repeated. Ctrl-C leaves; the run goes on.
 
+pub mod array;
 mod display;
 mod follow;
 
-pub use follow::{client_exit, watch};
+pub use follow::{client_code, client_exit, watch, watch_array};
 
 use crate::client::Client;
 use crate::commands::{Outcome, cost};

@@ -1,6 +1,7 @@
 //! From flags, `platform.toml` and the folder to the spec that is submitted.
 
 use super::command;
+use super::sweep::Sweep;
 use crate::failure::{Failure, on_path};
 use crate::pack::{self, Listing};
 use crate::project::{self, Project};
@@ -20,6 +21,10 @@ pub struct Typed {
     pub tenant: Option<String>,
     /// What it follows.
     pub after: Vec<String>,
+    /// Many runs of it, by index.
+    pub array: Option<String>,
+    /// Many runs of it, by parameters.
+    pub sweep: Option<Sweep>,
     /// Folder to pack.
     pub folder: PathBuf,
     /// Largest folder.
@@ -33,6 +38,10 @@ pub struct Prepared {
     pub spec: RunSpec,
     /// What is packed.
     pub listing: Listing,
+    /// Indexes of an array.
+    pub array: Option<String>,
+    /// A sweep.
+    pub sweep: Option<Sweep>,
 }
 
 /// Everything that can be found wrong without a server.
@@ -63,7 +72,12 @@ pub fn prepare(mut typed: Typed) -> Result<Prepared, Failure> {
     if let Some(requirements) = &spec.requirements_path {
         packed(Path::new(requirements))?;
     }
-    Ok(Prepared { spec, listing })
+    Ok(Prepared {
+        spec,
+        listing,
+        array: typed.array,
+        sweep: typed.sweep,
+    })
 }
 
 /// The folder, by its real path.

@@ -2,10 +2,12 @@
 
 use crate::client::Client;
 use crate::commands::Outcome;
-use crate::commands::run::attach::{RECONNECT, client_exit, watch};
+use crate::commands::run::attach::{RECONNECT, client_code, client_exit, watch, watch_array};
+use crate::commands::runs::{is_array, path};
 use crate::failure::{Failure, exit};
-use crate::output::{Printer, amounts};
-use platform_proto::http::RunView;
+use crate::output::{Printer, amounts, views};
+use platform_proto::http::{ArrayView, RunView};
+use serde::Serialize;
 use std::time::Duration;
 
 /// Waits until every run has ended; the first exit code that is not 0, in the order given.
@@ -17,12 +19,18 @@ pub async fn wait(
 ) -> Outcome {
     // A name that does not exist is an error at once, not after the first has ended.
     for run in runs {
-        client.get::<RunView>(&format!("/v1/runs/{run}")).await?;
+        client.get::<serde_json::Value>(&path(run)).await?;
     }
     let patient = client.with_patience(RECONNECT);
     let ended = futures::future::try_join_all(runs.iter().map(|run| {
         let patient = patient.clone();
-        async move { watch(&patient, run, |_| {}).await }
+        async move {
+            Ok::<_, Failure>(if is_array(run) {
+                Ended::Array(watch_array(&patient, run, |_| {}).await?)
+            } else {
+                Ended::Run(Box::new(watch(&patient, run, |_| {}).await?))
+            })
+        }
     }));
     let ended = match timeout_ms {
         None => ended.await?,
@@ -37,24 +45,40 @@ pub async fn wait(
             })??,
     };
     let mut code = exit::DONE;
-    for run in &ended {
+    for ended in &ended {
+        let (line, its_code) = match ended {
+            Ended::Run(run) => {
+                let why = run
+                    .detail
+                    .as_deref()
+                    .map(|why| format!(": {why}"))
+                    .unwrap_or_default();
+                let state = printer.out.state(&run.state);
+                (format!("{} {state}{why}", run.id), client_exit(run))
+            }
+            Ended::Array(array) => {
+                let state = printer.out.state(&array.state);
+                let progress = views::array_progress(array);
+                let line = format!("{} {state}: {progress}", array.id);
+                (line, client_code(array.client_exit_code))
+            }
+        };
         if printer.json {
-            printer.event(run)?;
+            printer.event(ended)?;
         } else if !printer.quiet {
-            let why = run
-                .detail
-                .as_deref()
-                .map(|why| format!(": {why}"))
-                .unwrap_or_default();
-            printer.text(&format!(
-                "{} {}{why}",
-                run.id,
-                printer.out.state(&run.state)
-            ));
+            printer.text(&line);
         }
         if code == exit::DONE {
-            code = client_exit(run);
+            code = its_code;
         }
     }
     Ok(code)
+}
+
+/// What has ended.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Ended {
+    Run(Box<RunView>),
+    Array(ArrayView),
 }

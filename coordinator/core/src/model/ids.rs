@@ -145,6 +145,39 @@ impl FromStr for RunId {
     }
 }
 
+/// One array, `array-17`: named after the first of its runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ArrayId(pub u64);
+
+impl ArrayId {
+    /// The run of its first element.
+    pub fn first_run(self) -> RunId {
+        RunId(self.0)
+    }
+}
+
+impl fmt::Display for ArrayId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "array-{}", self.0)
+    }
+}
+
+impl FromStr for ArrayId {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        text.strip_prefix("array-")
+            .filter(|digits| !digits.starts_with('0') && !digits.starts_with('+'))
+            .and_then(|digits| digits.parse().ok())
+            .map(Self)
+            .ok_or_else(|| InvalidName {
+                kind: "array",
+                given: text.to_owned(),
+                allowed: "array- and a number, as in array-17",
+            })
+    }
+}
+
 /// Fences older holders: grows with every attempt placed, never used twice.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,

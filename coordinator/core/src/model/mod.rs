@@ -4,6 +4,7 @@
 
 mod accounts;
 mod amounts;
+mod arrays;
 mod budgets;
 mod calendar;
 mod dependencies;
@@ -22,6 +23,7 @@ mod workloads;
 
 pub use accounts::*;
 pub use amounts::*;
+pub use arrays::*;
 pub use budgets::*;
 pub use calendar::*;
 pub use dependencies::*;

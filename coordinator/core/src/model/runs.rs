@@ -1,7 +1,8 @@
 //! Runs, their attempts and members, and how each may end.
 
 use super::{
-    DeviceId, Epoch, MemberKey, NodeName, PriceFrom, RunId, TenantName, UserName, WorkloadSpec,
+    DeviceId, Element, Epoch, MemberKey, NodeName, PriceFrom, RunId, TenantName, UserName,
+    WorkloadSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -39,6 +40,9 @@ pub struct Run {
     /// was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted_ms: Option<u64>,
+    /// Its part in an array; absent: it is none's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub element: Option<Box<Element>>,
 }
 
 /// Who asked to stop a run, and why.
@@ -54,7 +58,7 @@ pub struct Cancellation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunPhase {
-    /// Waits for other runs to end, and is not looked at until they have.
+    /// Waits for other runs to end, or for its turn in its array, and is not looked at until then.
     Held,
     /// Waits to be placed.
     Queued,

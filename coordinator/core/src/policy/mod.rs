@@ -4,6 +4,7 @@
 //! by leaving a field out. It answers with everything at once: the resolved spec and what was
 //! defaulted, or the first refusal, which says what was given, what is allowed and what to do.
 
+pub mod arrays;
 pub mod budgets;
 mod fit;
 pub mod quotas;
@@ -178,30 +179,9 @@ pub fn unknown_pool(given: &str, pools: &BTreeMap<PoolName, Pool>) -> Refusal {
     .hint("see the pools with: platform pools list")
 }
 
-fn check_form(spec: &WorkloadSpec) -> Result<(), Refusal> {
-    if spec.name.is_empty()
-        || spec.name.len() > LONGEST_NAME
-        || spec.name.chars().any(char::is_control)
-    {
-        return Err(
-            Refusal::invalid(format!("run name {:?} is not valid", spec.name))
-                .allowed(format!(
-                    "1 to {LONGEST_NAME} bytes without control characters"
-                ))
-                .hint("give another with --name"),
-        );
-    }
-    if spec.command.is_empty() || spec.command[0].is_empty() {
-        return Err(Refusal::invalid("the command is empty")
-            .hint("say what to run, as in: platform run -- python train.py"));
-    }
-    if let Some(argument) = spec.command.iter().find(|argument| argument.contains('\0')) {
-        return Err(Refusal::invalid(format!(
-            "argument {argument:?} holds a NUL byte"
-        )));
-    }
-    let bytes = spec
-        .command
+/// What a specification takes in the log and in every run that is made of it, in bytes.
+pub(crate) fn spec_bytes(spec: &WorkloadSpec) -> usize {
+    spec.command
         .iter()
         .map(|argument| argument.len() + 1)
         .sum::<usize>()
@@ -224,7 +204,32 @@ fn check_form(spec: &WorkloadSpec) -> Result<(), Refusal> {
             .tags
             .iter()
             .map(|(key, value)| key.len() + value.len())
-            .sum::<usize>();
+            .sum::<usize>()
+}
+
+fn check_form(spec: &WorkloadSpec) -> Result<(), Refusal> {
+    if spec.name.is_empty()
+        || spec.name.len() > LONGEST_NAME
+        || spec.name.chars().any(char::is_control)
+    {
+        return Err(
+            Refusal::invalid(format!("run name {:?} is not valid", spec.name))
+                .allowed(format!(
+                    "1 to {LONGEST_NAME} bytes without control characters"
+                ))
+                .hint("give another with --name"),
+        );
+    }
+    if spec.command.is_empty() || spec.command[0].is_empty() {
+        return Err(Refusal::invalid("the command is empty")
+            .hint("say what to run, as in: platform run -- python train.py"));
+    }
+    if let Some(argument) = spec.command.iter().find(|argument| argument.contains('\0')) {
+        return Err(Refusal::invalid(format!(
+            "argument {argument:?} holds a NUL byte"
+        )));
+    }
+    let bytes = spec_bytes(spec);
     if bytes > MOST_SPEC_BYTES {
         return Err(
             Refusal::invalid(format!("the specification takes {bytes} bytes"))

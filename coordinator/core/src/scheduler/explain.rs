@@ -81,7 +81,7 @@ impl Waiting {
 /// Why this run waits.
 pub fn explain(state: &State, run: &Run) -> Waiting {
     if run.phase == RunPhase::Held
-        && let Some(held) = super::held::explain(state, &run.spec)
+        && let Some(held) = super::held::explain(state, run)
     {
         return held;
     }
@@ -239,7 +239,7 @@ fn quota_wait(
 
 /// Why a run with this resolved spec would wait if it were queued now.
 pub fn explain_spec(state: &State, spec: &WorkloadSpec, tenant: &TenantName) -> Waiting {
-    if let Some(held) = super::held::explain(state, spec) {
+    if let Some(held) = super::held::explain_spec(state, spec) {
         return held;
     }
     let pool = spec.pool.clone().unwrap_or_else(PoolName::default_pool);

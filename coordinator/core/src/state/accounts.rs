@@ -2,7 +2,8 @@
 
 use super::{Command, Entry, Event, State};
 use crate::model::{
-    Attempt, AuditEntry, LedgerRow, Member, OutboxBody, OutboxRecord, Run, TenantName,
+    Attempt, AuditEntry, LedgerRow, Member, OutboxBody, OutboxRecord, Run, TenantName, UserName,
+    WorkloadSpec,
 };
 use std::fmt::Write as _;
 
@@ -85,6 +86,14 @@ pub fn run_ledger_rows(run: &Run, now_us: u64) -> Vec<LedgerRow> {
     run.attempts
         .iter()
         .flat_map(|attempt| rows_where(run, attempt, |_| true, now_us))
+        .collect()
+}
+
+/// Ledger rows of what one run held and has given back.
+pub(super) fn closed_ledger_rows(run: &Run) -> Vec<LedgerRow> {
+    run.attempts
+        .iter()
+        .flat_map(|attempt| rows_where(run, attempt, |member| member.released_us.is_some(), 0))
         .collect()
 }
 
@@ -174,6 +183,14 @@ fn subject(command: &Command, events: &[Event]) -> String {
                 _ => None,
             })
             .unwrap_or_default(),
+        Command::SubmitArray { .. } => events
+            .iter()
+            .find_map(|event| match event {
+                Event::ArraySubmitted { array, .. } => Some(array.to_string()),
+                _ => None,
+            })
+            .unwrap_or_default(),
+        Command::CancelArray { array, .. } => array.to_string(),
         Command::Cancel { run, .. } => run.to_string(),
         Command::Place { .. } | Command::Preempt { .. } => "plan".to_owned(),
         Command::Report { node, .. }
@@ -204,12 +221,13 @@ fn subject(command: &Command, events: &[Event]) -> String {
     }
 }
 
-/// What a reader of the audit wants beside who, what and when. Never a secret: of the environment
-/// only the names are kept.
-fn detail(command: &Command) -> String {
-    let mut text = String::new();
-    let written = match command {
-        Command::Submit { spec, tenant, user } => write!(
+fn submit_detail(
+    text: &mut String,
+    spec: &WorkloadSpec,
+    tenant: &TenantName,
+    user: &UserName,
+) -> std::fmt::Result {
+    write!(
             text,
             "name={:?} tenant={tenant} user={user} gpus={:?} share_milli={:?} nodes={} tags={:?} environment={:?}",
             spec.name,
@@ -223,8 +241,31 @@ fn detail(command: &Command) -> String {
             spec.after
                 .iter()
                 .try_for_each(|dependency| write!(text, " after={dependency}"))
+        })
+}
+
+/// What a reader of the audit wants beside who, what and when. Never a secret: of the environment
+/// only the names are kept.
+fn detail(command: &Command) -> String {
+    let mut text = String::new();
+    let written = match command {
+        Command::Submit { spec, tenant, user } => submit_detail(&mut text, spec, tenant, user),
+        Command::SubmitArray {
+            spec,
+            request,
+            tenant,
+            user,
+        } => submit_detail(&mut text, spec, tenant, user).and_then(|()| {
+            let indexes: Vec<String> = request.indexes.iter().map(ToString::to_string).collect();
+            write!(
+                text,
+                " indexes={} most_alive={:?} parameters={}",
+                indexes.join(","),
+                request.most_alive,
+                request.parameters.len()
+            )
         }),
-        Command::Cancel { reason, .. } => {
+        Command::Cancel { reason, .. } | Command::CancelArray { reason, .. } => {
             write!(text, "reason={:?}", reason.as_deref().unwrap_or(""))
         }
         Command::Place { placements } => placements.iter().try_for_each(|placement| {

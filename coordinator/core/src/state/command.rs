@@ -1,8 +1,9 @@
 //! What may be asked of the state. A command asks; [`super::Event`]s say what happened.
 
 use crate::model::{
-    Budget, DeviceId, Epoch, MemberEnd, MemberKey, MemberPhase, NodeDescription, NodeName, Policy,
-    PoolName, PoolOrder, RunId, TenantName, Token, UserName, WorkloadSpec,
+    ArrayId, ArrayRequest, Budget, DeviceId, Epoch, MemberEnd, MemberKey, MemberPhase,
+    NodeDescription, NodeName, Policy, PoolName, PoolOrder, RunId, TenantName, Token, UserName,
+    WorkloadSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,24 @@ pub enum Command {
         tenant: TenantName,
         /// Submitter.
         user: UserName,
+    },
+    /// Queue an array of runs.
+    SubmitArray {
+        /// What every element is, as submitted; resolved in `apply`.
+        spec: Box<WorkloadSpec>,
+        /// Which elements.
+        request: Box<ArrayRequest>,
+        /// Tenant of the submitter.
+        tenant: TenantName,
+        /// Submitter.
+        user: UserName,
+    },
+    /// Stop every element of an array that has not ended.
+    CancelArray {
+        /// Array.
+        array: ArrayId,
+        /// Why.
+        reason: Option<String>,
     },
     /// Stop a run, queued or active.
     Cancel {
@@ -250,6 +269,8 @@ impl Command {
     pub fn action(&self) -> &'static str {
         match self {
             Self::Submit { .. } => "run.submit",
+            Self::SubmitArray { .. } => "array.submit",
+            Self::CancelArray { .. } => "array.cancel",
             Self::Cancel { .. } => "run.cancel",
             Self::Place { .. } => "plan.place",
             Self::Preempt { .. } => "plan.preempt",

@@ -1,6 +1,6 @@
 //! What happened when a command was applied.
 
-use crate::model::{MemberKey, NodeName, RunId};
+use crate::model::{ArrayId, MemberKey, NodeName, RunId};
 use crate::policy::Refusal;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,18 @@ pub enum Event {
         again: bool,
         /// Guardrails that warn.
         warnings: Vec<String>,
+    },
+    /// The elements of an array are queued, or held.
+    ArraySubmitted {
+        /// Array.
+        array: ArrayId,
+        /// Guardrails that warn.
+        warnings: Vec<String>,
+    },
+    /// Elements of an array were queued, or ended, all at once.
+    ArrayChanged {
+        /// Array.
+        array: ArrayId,
     },
     /// A run holds devices.
     RunPlaced {

@@ -3,7 +3,7 @@
 //! ran what last. Not stored in a snapshot.
 
 use super::State;
-use crate::model::{Attempt, MemberPhase, PoolName, Run, RunId, RunPhase, TenantName};
+use crate::model::{Attempt, MemberPhase, PoolName, Run, RunId, RunPhase, Submission, TenantName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Runs that may be preempted and that nobody has told to stop, by pool and tenant, each with its
@@ -54,6 +54,7 @@ impl State {
         for id in all {
             self.note_placed(id);
         }
+        self.reindex_arrays();
         let live: Vec<RunId> = self.live.iter().copied().collect();
         for id in live {
             let Some(run) = self.runs.get(&id).cloned() else {
@@ -61,7 +62,11 @@ impl State {
             };
             match run.phase {
                 RunPhase::Held => {
-                    self.hold_or_queue(id);
+                    self.note_start_deadline(id);
+                    // Elements of an array are filed with it.
+                    if run.element.is_none() {
+                        self.file_under_awaited(Submission::Run(id), &run.spec);
+                    }
                 }
                 RunPhase::Queued => {
                     self.enqueue(id);

@@ -19,6 +19,7 @@ impl State {
         violations.extend(self.grants_and_members_agree());
         violations.extend(self.queue_and_phases_agree());
         violations.extend(self.followers_wait_for_what_went_before());
+        violations.extend(self.arrays_keep_to_their_caps());
         let mut fresh = self.clone();
         fresh.reindex();
         violations.extend(self.usage_is_the_sum_of_grants(&fresh));

@@ -5,6 +5,7 @@
 //! outside are rechecked here item by item, so a stale or wrong plan can never give a device twice.
 
 mod accounts;
+mod arrays;
 mod budgets;
 mod capacity;
 mod caps;
@@ -30,6 +31,7 @@ mod timers;
 
 pub use crate::model::QueuePlace;
 pub use accounts::run_ledger_rows;
+pub use arrays::ArrayLine;
 pub use budgets::{BudgetAccount, Budgets};
 pub use command::{
     Command, Entry, MemberPlacement, MemberReport, ParentChange, Placement, Preemption, QuotaChange,
@@ -44,8 +46,8 @@ pub use queues::{Filed, Lines, Queues, Shape};
 pub use tenants::LineUse;
 
 use crate::model::{
-    Epoch, Node, NodeName, OutboxRecord, Policy, Pool, PoolName, Run, RunId, Tenant, TenantName,
-    TenantTree, Token,
+    Array, ArrayId, Epoch, Node, NodeName, OutboxRecord, Policy, Pool, PoolName, Run, RunId,
+    Tenant, TenantName, TenantTree, Token,
 };
 use crate::policy::{Refusal, RefusalKind, Surroundings};
 use capacity::Capacity;
@@ -99,6 +101,10 @@ pub struct State {
     followers: Followers,
     #[serde(skip)]
     memory_sums_mib: BTreeMap<String, u64>,
+    #[serde(default)]
+    arrays: BTreeMap<ArrayId, Array>,
+    #[serde(skip)]
+    array_lines: BTreeMap<ArrayId, ArrayLine>,
     tokens: BTreeMap<String, Token>,
     outbox: VecDeque<OutboxRecord>,
     outbox_sequence: u64,
@@ -140,6 +146,8 @@ impl Default for State {
             stopping_milli: BTreeMap::new(),
             followers: Followers::default(),
             memory_sums_mib: BTreeMap::new(),
+            arrays: BTreeMap::new(),
+            array_lines: BTreeMap::new(),
             tokens: BTreeMap::new(),
             outbox: VecDeque::new(),
             outbox_sequence: 0,
@@ -204,6 +212,15 @@ impl State {
     fn dispatch(&mut self, entry: &Entry) -> Outcome {
         match &entry.command {
             Command::Submit { spec, tenant, user } => self.submit(spec, tenant, user),
+            Command::SubmitArray {
+                spec,
+                request,
+                tenant,
+                user,
+            } => self.submit_array(spec, request, tenant, user),
+            Command::CancelArray { array, reason } => {
+                self.cancel_array(*array, &entry.actor, reason.as_ref())
+            }
             Command::Cancel { run, reason } => self.cancel(*run, &entry.actor, reason.clone()),
             Command::Place { placements } => Ok(self.place_all(placements)),
             Command::Preempt { preemptions } => Ok(self.preempt_all(preemptions)),
@@ -369,6 +386,8 @@ impl State {
             stopping_milli: self.stopping_milli.clone(),
             followers: self.followers.clone(),
             memory_sums_mib: self.memory_sums_mib.clone(),
+            arrays: self.arrays.clone(),
+            array_lines: self.array_lines.clone(),
             tokens: BTreeMap::new(),
             audit_head: self.audit_head.clone(),
             ..*self

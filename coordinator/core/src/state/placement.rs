@@ -270,6 +270,7 @@ impl State {
         }
         self.count_charge(&tenant, &spec, time_us, rate, 0);
         self.count_memory(&spec, memory_mib, false);
+        self.count_element_cost(key.run, &rows);
         for row in rows {
             self.push_outbox(OutboxBody::Ledger(row));
         }

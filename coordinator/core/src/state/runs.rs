@@ -3,8 +3,8 @@
 use super::index::{held_milli, note_stoppable};
 use super::{Event, Outcome, State};
 use crate::model::{
-    Attempt, Cancellation, EndKind, MemberEnd, Run, RunId, RunOutcome, RunPhase, StopReason,
-    TenantName, UserName, WorkloadSpec,
+    Attempt, Cancellation, Element, EndKind, MemberEnd, Run, RunId, RunOutcome, RunPhase,
+    StopReason, Submission, TenantName, UserName, WorkloadSpec,
 };
 use crate::policy::{self, Admitted, Refusal, RefusalKind};
 use std::sync::Arc;
@@ -33,16 +33,38 @@ impl State {
     ) -> Outcome {
         let charged = spec.tenant.clone().unwrap_or_else(|| tenant.clone());
         let admitted = self.admit(&charged, spec.clone())?;
-        let predicted_ms = self.history.predict_ms(user, &admitted.spec);
+        let spec = Arc::new(admitted.spec);
+        let warnings = admitted.warnings;
+        let run = self.new_run(spec.clone(), &charged, user, None);
+        if self.file_under_awaited(Submission::Run(run), &spec) {
+            return Ok(vec![Event::RunHeld { run, warnings }]);
+        }
+        self.queue(run);
+        Ok(vec![Event::RunQueued {
+            run,
+            again: false,
+            warnings,
+        }])
+    }
+
+    /// Makes a run, held until it is queued.
+    pub(super) fn new_run(
+        &mut self,
+        spec: Arc<WorkloadSpec>,
+        tenant: &TenantName,
+        user: &UserName,
+        element: Option<Element>,
+    ) -> RunId {
+        let predicted_ms = self.history.predict_ms(user, &spec);
         let id = RunId(self.next_run);
         self.next_run += 1;
         let run = Run {
             id,
-            spec: Arc::new(admitted.spec),
-            tenant: charged,
+            spec,
+            tenant: tenant.clone(),
             user: user.clone(),
             submitted_us: self.time_us,
-            phase: RunPhase::Queued,
+            phase: RunPhase::Held,
             attempts: Vec::new(),
             failures: 0,
             losses: 0,
@@ -50,30 +72,48 @@ impl State {
             has_claim: false,
             held_until_us: None,
             predicted_ms,
+            element: element.map(Box::new),
         };
         self.live.insert(id);
         self.runs.insert(id, run);
-        let warnings = admitted.warnings;
-        Ok(vec![if self.hold_or_queue(id) {
-            Event::RunHeld { run: id, warnings }
-        } else {
-            Event::RunQueued {
-                run: id,
-                again: false,
-                warnings,
-            }
-        }])
+        self.note_start_deadline(id);
+        id
+    }
+
+    /// A held run may be looked at.
+    pub(super) fn queue(&mut self, id: RunId) {
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.phase = RunPhase::Queued;
+            self.enqueue(id);
+        }
+    }
+
+    /// Ends a run that is held or queued, without a word to anybody.
+    pub(super) fn end_waiting(&mut self, id: RunId, cancellation: Cancellation) {
+        self.dequeue(id);
+        let time_us = self.time_us;
+        let Some(run) = self.runs.get_mut(&id) else {
+            return;
+        };
+        run.cancelled = Some(cancellation);
+        run.phase = RunPhase::Ended {
+            outcome: RunOutcome::Cancelled,
+            at_us: time_us,
+        };
+        self.live.remove(&id);
+    }
+
+    /// What follows from a run's end: another element of its array takes its turn, and whoever follows
+    /// it or its array is told.
+    pub(super) fn after_end(&mut self, id: RunId) -> Vec<Event> {
+        let (mut events, array) = self.settle_element(id);
+        let mut told = vec![Submission::Run(id)];
+        told.extend(array.map(Submission::Array));
+        events.extend(self.tell_followers(told));
+        events
     }
 
     pub(super) fn cancel(&mut self, id: RunId, by: &str, reason: Option<String>) -> Outcome {
-        let time_us = self.time_us;
-        if self
-            .runs
-            .get(&id)
-            .is_some_and(|run| run.phase == RunPhase::Queued)
-        {
-            self.dequeue(id);
-        }
         let Some(run) = self.runs.get_mut(&id) else {
             return Err(unknown_run(id));
         };
@@ -83,24 +123,13 @@ impl State {
                 format!("{id} has already ended"),
             )
             .hint(format!("see how with: platform runs show {id}"))),
-            RunPhase::Held => {
-                self.end_held(id, by, reason);
+            RunPhase::Held | RunPhase::Queued => {
+                let spec = run.spec.clone();
+                let by = by.to_owned();
+                self.end_waiting(id, Cancellation { by, reason });
+                self.forget_follower(Submission::Run(id), &spec);
                 let mut events = vec![Event::RunEnded { run: id }];
-                events.extend(self.tell_followers(id));
-                Ok(events)
-            }
-            RunPhase::Queued => {
-                run.cancelled = Some(Cancellation {
-                    by: by.to_owned(),
-                    reason,
-                });
-                run.phase = RunPhase::Ended {
-                    outcome: RunOutcome::Cancelled,
-                    at_us: time_us,
-                };
-                self.live.remove(&id);
-                let mut events = vec![Event::RunEnded { run: id }];
-                events.extend(self.tell_followers(id));
+                events.extend(self.after_end(id));
                 Ok(events)
             }
             RunPhase::Active => {
@@ -184,7 +213,7 @@ impl State {
                 };
                 self.live.remove(&id);
                 let mut events = vec![Event::RunEnded { run: id }];
-                events.extend(self.tell_followers(id));
+                events.extend(self.after_end(id));
                 events
             }
             None => {

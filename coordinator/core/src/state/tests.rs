@@ -1,6 +1,7 @@
 //! Table tests of [`super::State::apply`], by what they tell of.
 
 mod admission;
+mod arrays;
 mod books;
 mod budgets;
 mod dependencies;

@@ -7,7 +7,7 @@
 //! nothing else happens.
 
 use super::{Event, State};
-use crate::model::{Cancellation, Run, RunId, RunOutcome, RunPhase};
+use crate::model::{Cancellation, Run, RunId, RunPhase, Submission};
 use std::collections::BTreeSet;
 
 /// Who ends a run that did not start in time.
@@ -118,26 +118,21 @@ impl State {
     pub(super) fn pass_time(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(id) = take_due(&mut self.timers.start_by, self.time_us) {
-            self.dequeue(id);
-            self.forget_follower(id);
-            let at_us = self.time_us;
-            let Some(run) = self.runs.get_mut(&id) else {
+            let Some(run) = self.runs.get(&id) else {
                 continue;
             };
-            run.cancelled = Some(Cancellation {
+            let spec = run.spec.clone();
+            let cancellation = Cancellation {
                 by: BY_DEADLINE.to_owned(),
                 reason: Some(format!(
                     "it did not start within {} s of its submission",
-                    run.spec.start_deadline_ms.unwrap_or(0).div_ceil(1000)
+                    spec.start_deadline_ms.unwrap_or(0).div_ceil(1000)
                 )),
-            });
-            run.phase = RunPhase::Ended {
-                outcome: RunOutcome::Cancelled,
-                at_us,
             };
-            self.live.remove(&id);
+            self.end_waiting(id, cancellation);
+            self.forget_follower(Submission::Run(id), &spec);
             events.push(Event::RunEnded { run: id });
-            events.extend(self.tell_followers(id));
+            events.extend(self.after_end(id));
         }
         events
     }

@@ -21,7 +21,7 @@ enum Role {
     PlatformAdmin,
 }
 
-fn routes(run: &str, node: &str, policy: &Value) -> Vec<Route> {
+fn routes(run: &str, array: &str, node: &str, policy: &Value) -> Vec<Route> {
     use Role::{Member, PlatformAdmin, Viewer};
     let spec = json!({"name": "x", "command": ["true"], "tags": {"team": "nlp"}});
     let token = json!({"user": "eve", "tenant": "default", "role": "viewer"});
@@ -46,6 +46,19 @@ fn routes(run: &str, node: &str, policy: &Value) -> Vec<Route> {
         ("GET", format!("/v1/runs/{run}/watch"), Value::Null, Viewer),
         ("GET", format!("/v1/runs/{run}/logs"), Value::Null, Viewer),
         ("POST", format!("/v1/runs/{run}/cancel"), json!({}), Member),
+        ("GET", format!("/v1/arrays/{array}"), Value::Null, Viewer),
+        (
+            "GET",
+            format!("/v1/arrays/{array}/watch"),
+            Value::Null,
+            Viewer,
+        ),
+        (
+            "POST",
+            format!("/v1/arrays/{array}/cancel"),
+            json!({}),
+            Member,
+        ),
         ("GET", "/v1/nodes".to_owned(), Value::Null, Viewer),
         ("GET", format!("/v1/nodes/{node}"), Value::Null, Viewer),
         (
@@ -154,12 +167,25 @@ fn every_route_knows_its_callers() {
     let run = platform.submit("one", &spec);
     platform.wait_for_end(&run);
     let http = platform.http();
+    let body = json!({"spec": spec, "array": "0"});
+    let array = http
+        .change("POST", "/v1/runs", "an array", &body)
+        .unwrap()
+        .expect_ok();
+    let array = array["array"]["id"].as_str().unwrap().to_owned();
+    // A watch of it ends when it does.
+    for run in http.get(&format!("/v1/runs?array={array}"))["runs"]
+        .as_array()
+        .unwrap()
+    {
+        platform.wait_for_end(run["id"].as_str().unwrap());
+    }
     let node = http.get("/v1/nodes")["nodes"][0]["name"]
         .as_str()
         .unwrap()
         .to_owned();
     let policy = http.get("/v1/policy");
-    let routes = routes(&run, &node, &policy);
+    let routes = routes(&run, &array, &node, &policy);
 
     let health = http
         .with_token(None)

@@ -8,7 +8,7 @@ use crate::failure::{Failure, exit};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use platform_proto::http::{AttemptView, RunView, WatchLine};
+use platform_proto::http::{ArrayView, AttemptView, RunView, WatchLine};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch as latest};
 
@@ -29,8 +29,40 @@ pub fn client_exit(run: &RunView) -> u8 {
             "cancelled" => 143,
             _ => 125,
         });
+    client_code(Some(code))
+}
+
+/// An exit code as a process can give it.
+pub fn client_code(code: Option<i32>) -> u8 {
     // A code that does not fit is still not success.
-    u8::try_from(code).unwrap_or(exit::ERROR)
+    u8::try_from(code.unwrap_or(125)).unwrap_or(exit::ERROR)
+}
+
+/// Watches an array until all of its runs have ended, through any number of connections.
+pub async fn watch_array(
+    client: &Client,
+    array: &str,
+    mut each: impl FnMut(&ArrayView),
+) -> Result<ArrayView, Failure> {
+    let path = format!("/v1/arrays/{array}/watch");
+    loop {
+        let mut lines = Lines {
+            body: client.stream(&path).await?,
+            held: BytesMut::new(),
+        };
+        while let Some(line) = lines.next().await? {
+            let view: ArrayView = serde_json::from_slice(&line).map_err(|error| {
+                Failure::error(format!(
+                    "the watch of {array} holds something else than expected: {error}"
+                ))
+            })?;
+            each(&view);
+            if view.ended_us.is_some() {
+                return Ok(view);
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 /// Watches a run to its end, through any number of connections.

@@ -88,6 +88,9 @@ fn a_retried_run_holds_its_followers_until_its_last_try() {
     let second = world.submit(after(&[&ok(first)], gpus(1)));
     place_and_end(&mut world, first, EndKind::Exited { code: 1 });
     assert_eq!(world.run(second).phase, RunPhase::Held);
+    // It waits before it is tried again.
+    world.now_us += 3_600_000_000;
+    world.apply(Command::Tick);
     place_and_end(&mut world, first, EndKind::Exited { code: 0 });
     assert_eq!(world.run(second).phase, RunPhase::Queued);
 }
@@ -154,7 +157,8 @@ fn no_cycle_can_be_made_for_a_run_follows_only_what_exists_already() {
         assert_eq!(refusal.kind, RefusalKind::NotFound);
     }
     let second = world.submit(after(&[&any(first)], gpus(1)));
-    assert!(world.run(second).spec.after.iter().all(|d| d.run < second));
+    let after = &world.run(second).spec.after;
+    assert!(after.iter().all(|d| d.before < Submission::Run(second)));
 }
 
 #[test]
@@ -228,13 +232,13 @@ fn explain_says_what_a_held_run_waits_for() {
     assert_eq!(waiting.tier, Tier::Held);
     assert_eq!(
         waiting.summary,
-        format!("held until {second} has ended and {first} has succeeded")
+        format!("starts once {second} has ended and {first} has succeeded")
     );
     assert_eq!(
         waiting.reasons,
         [
-            format!("{second}:any (train): held itself"),
-            format!("{first}:ok (train): queued")
+            format!("{second}:any (train) is held itself"),
+            format!("{first}:ok (train) is queued")
         ]
     );
     assert_eq!(
