@@ -271,7 +271,7 @@ mod tests {
             [3, 3, 2],
         ]);
         let devices = vec![free(1000); 6];
-        assert_eq!(closest(&devices, &places, &vec![free(1000); 3]), [2, 3, 4]);
+        assert_eq!(closest(&devices, &places, &[free(1000); 3]), [2, 3, 4]);
     }
 
     #[test]
