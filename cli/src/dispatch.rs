@@ -374,7 +374,7 @@ fn policy_changes(args: admin::PolicySet) -> Changes {
 }
 
 fn typed(args: RunArgs) -> prepare::Typed {
-    let sweep = (!args.sweeps.is_empty()).then(|| Sweep {
+    let sweep = (!args.sweeps.is_empty()).then_some(Sweep {
         parameters: args.sweeps,
         mode: match args.sweep_mode {
             Some(SweepMode::Random) => Mode::Random,

@@ -38,7 +38,7 @@ pub async fn run(client: &Client, printer: &Printer, prepared: Prepared, how: Ho
     } = prepared;
     let sweep = sweep
         .as_ref()
-        .map(|sweep| Ok::<_, Failure>(sweep::request(sweep, fresh_seed()?)?))
+        .map(|sweep| sweep::request(sweep, fresh_seed()?))
         .transpose()?;
     let (sweep, seed) = sweep.map_or((None, None), |(request, seed)| (Some(request), seed));
     let package = pack_off_thread(listing).await?;

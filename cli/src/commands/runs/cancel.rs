@@ -14,7 +14,7 @@ use serde::Serialize;
 #[serde(untagged)]
 enum Stopped {
     Run(Box<RunView>),
-    Array(ArrayView),
+    Array(Box<ArrayView>),
 }
 
 /// Stops runs. One that has ended already stays as it is, and is no error: asked twice, done once.
@@ -68,7 +68,7 @@ pub async fn cancel(
         let path = format!("{}/cancel", path(run));
         let stopped = if is_array(run) {
             let stopped = client.change::<ArrayView>(Method::POST, &path, &request);
-            stopped.await.map(Stopped::Array)
+            stopped.await.map(|array| Stopped::Array(Box::new(array)))
         } else {
             let stopped = client.change::<RunView>(Method::POST, &path, &request);
             stopped.await.map(|run| Stopped::Run(Box::new(run)))

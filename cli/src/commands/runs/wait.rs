@@ -26,7 +26,7 @@ pub async fn wait(
         let patient = patient.clone();
         async move {
             Ok::<_, Failure>(if is_array(run) {
-                Ended::Array(watch_array(&patient, run, |_| {}).await?)
+                Ended::Array(Box::new(watch_array(&patient, run, |_| {}).await?))
             } else {
                 Ended::Run(Box::new(watch(&patient, run, |_| {}).await?))
             })
@@ -80,5 +80,5 @@ pub async fn wait(
 #[serde(untagged)]
 enum Ended {
     Run(Box<RunView>),
-    Array(ArrayView),
+    Array(Box<ArrayView>),
 }

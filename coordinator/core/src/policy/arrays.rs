@@ -13,10 +13,11 @@ const MOST_PARAMETER_BYTES: usize = 1024 * 1024;
 const MOST_PARAMETERS: usize = 100;
 const LONGEST_PARAMETER_NAME: usize = 64;
 
-/// Index and parameters of each element, in order; or why there can be no such array.
-pub fn elements(
-    request: &ArrayRequest,
-) -> Result<Vec<(u32, BTreeMap<String, Parameter>)>, Refusal> {
+/// Index and parameters of each element, in order.
+pub type Elements = Vec<(u32, BTreeMap<String, Parameter>)>;
+
+/// The elements of an array; or why there can be no such array.
+pub fn elements(request: &ArrayRequest) -> Result<Elements, Refusal> {
     if request.most_alive == Some(0) {
         return Err(
             Refusal::invalid("with 0 elements at once the array would never start")

@@ -7,9 +7,10 @@
 
 use super::{Event, Outcome, State, Violation};
 use crate::model::{
-    Array, ArrayId, ArrayRequest, Cancellation, Element, LedgerRow, Parameter, Run, RunId,
-    RunOutcome, RunPhase, StopReason, Submission, TenantName, UserName, WorkloadSpec,
+    Array, ArrayId, ArrayRequest, Cancellation, Element, LedgerRow, Run, RunId, RunOutcome,
+    RunPhase, StopReason, Submission, TenantName, UserName, WorkloadSpec,
 };
+use crate::policy::arrays::Elements;
 use crate::policy::{self, Admitted, Refusal, RefusalKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -93,8 +94,6 @@ impl ArrayLine {
         }
     }
 }
-
-type Elements = Vec<(u32, BTreeMap<String, Parameter>)>;
 
 impl State {
     /// Every array.

@@ -382,7 +382,8 @@ impl Inventory {
         self.catch_up(ranking);
         let members = gang.members;
         // Racks can only be chosen among all the nodes that have room; without any, the first will do.
-        let across_racks = members > 1 && self.racks.len() > 1;
+        // Those that were seen and are gone make no difference: all nodes are of no rack then.
+        let across_racks = members > 1 && !self.racks.is_empty();
         let candidates = if across_racks { usize::MAX } else { members };
         let mut chosen = self.best(ranking, candidates);
         if chosen.len() < members {
@@ -615,6 +616,7 @@ impl Inventory {
             && free.memory_mib == signed(description.memory_mib) - signed(node.memory_reserved_mib)
             && free.devices.len() == description.devices.len()
             && layout.runtimes == description.runtimes
+            && free.rack.is_some() == description.rack.is_some()
             && free.rack == self.rack_of(description)
             && free.places == wiring::places(description)
             && (0..free.devices.len()).all(|at| {

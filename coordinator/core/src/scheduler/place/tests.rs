@@ -97,6 +97,22 @@ fn without_a_mix_the_fullest_device_of_the_fullest_node_is_taken() {
 }
 
 #[test]
+fn a_node_that_names_its_rack_for_the_first_time_stands_in_it_from_then_on() {
+    let mut nodes = ["node-1", "node-2", "node-3"].map(|name| node(name, "A100-80G", 64_000));
+    let mut inventory = inventory(&nodes);
+    for at in [0, 2] {
+        nodes[at].description.rack = Some("r1".to_owned());
+        inventory.refresh_node(&nodes[at]);
+    }
+    let members = inventory.take(whole(1, 0), 2).expect("room");
+    let on: Vec<String> = members
+        .iter()
+        .map(|member| member.node.to_string())
+        .collect();
+    assert_eq!(on, ["node-1", "node-3"]);
+}
+
+#[test]
 fn demand_without_devices_goes_where_cpu_is_plentiful_once_the_mix_is_known() {
     // Both nodes have two GPUs; only one has more CPU than the mix's GPU demand can use.
     let nodes = [
