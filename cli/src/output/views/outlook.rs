@@ -29,12 +29,12 @@ pub fn outlook(seen: &OutlookView, now_us: u64) -> String {
     }
     line(match &seen.start {
         Some(start) if start.earliest_us <= now_us => format!(
-            "starts by {} ({}), four times in five",
+            "starts by {} ({}), if runs last as they did before",
             moment(start.latest_us),
             from_now(start.latest_us, now_us)
         ),
         Some(start) => format!(
-            "starts between {} ({}) and {} ({}), four times in five",
+            "starts between {} ({}) and {} ({}), if runs last as they did before",
             moment(start.earliest_us),
             from_now(start.earliest_us, now_us),
             moment(start.latest_us),

@@ -2,8 +2,8 @@
 //! their time limits, played forward through real plans. Where nothing is known it says nothing.
 //!
 //! Two futures are played: one in which every run ends as early as one in ten like it did, one in which
-//! it ends as late as nine in ten. The truth mixes early and late ends, so the interval is wider than
-//! its name says; `platform simulate history` counts how many starts fell within theirs.
+//! it ends as late as nine in ten. The truth mixes early and late ends, so the interval errs on the wide
+//! side. How many starts fall within theirs has not been measured, so nobody is told a probability.
 
 use super::Trial;
 use super::outlook::{Until, until};
