@@ -13,9 +13,10 @@ use cluster::{Cluster, DEPARTMENTS, GPUS_PER_NODE, ProcessorTime, TEAMS};
 use coordinator_core::model::{PoolName, TenantName, WorkloadSpec};
 use coordinator_core::policy;
 use coordinator_core::scheduler::Plan;
-use coordinator_core::state::Command;
+use coordinator_core::state;
 use platform_benches::print;
 use serde_json::json;
+use std::process::Command;
 use std::time::Duration;
 
 const SIZES: [usize; 3] = [1_000, 10_000, 50_000];
@@ -34,16 +35,20 @@ fn main() -> anyhow::Result<()> {
     {
         return count_decisions(nodes.parse()?);
     }
-    let sizes: Vec<usize> = arguments
-        .iter()
-        .map(|size| size.parse())
-        .collect::<Result<_, _>>()?;
-    for nodes in if sizes.is_empty() {
-        SIZES.to_vec()
+    if let [nodes] = arguments.as_slice() {
+        return measure(nodes.parse()?);
+    }
+    let sizes = if arguments.is_empty() {
+        SIZES.map(|nodes| nodes.to_string()).to_vec()
     } else {
-        sizes
-    } {
-        measure(nodes)?;
+        arguments
+    };
+    // Each in a process of its own: memory that one size gave back would hide what the next one takes.
+    let this = std::env::current_exe().context("the path of this program")?;
+    for nodes in sizes {
+        let status = Command::new(&this).arg(&nodes).status();
+        let status = status.with_context(|| format!("cannot start {}", this.display()))?;
+        anyhow::ensure!(status.success(), "with {nodes} nodes: {status}");
     }
     Ok(())
 }
@@ -61,7 +66,7 @@ fn count_decisions(nodes: usize) -> anyhow::Result<()> {
             break;
         }
         decisions += placements.len();
-        cluster.apply(Command::Place { placements })?;
+        cluster.apply(state::Command::Place { placements })?;
     }
     println!("{decisions}");
     Ok(())
