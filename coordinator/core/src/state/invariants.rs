@@ -18,10 +18,16 @@ impl State {
         let mut violations = self.capacity_is_never_exceeded();
         violations.extend(self.grants_and_members_agree());
         violations.extend(self.queue_and_phases_agree());
-        violations.extend(self.followers_wait_for_what_went_before());
-        violations.extend(self.arrays_keep_to_their_caps());
         let mut fresh = self.clone();
         fresh.reindex();
+        let unkept = self.followers_wait_for_what_went_before(&fresh);
+        let unkept = unkept
+            .into_iter()
+            .chain(self.arrays_keep_to_their_caps(&fresh));
+        violations.extend(unkept.map(|seen| Violation {
+            invariant: "I6",
+            seen,
+        }));
         violations.extend(self.usage_is_the_sum_of_grants(&fresh));
         if self.queues != fresh.queues {
             violations.push(Violation {
