@@ -296,7 +296,11 @@ impl<'a> Pass<'a> {
         for kept in &open {
             self.close(*kept, false);
         }
-        let near = self.state.nodes_near(run);
+        // Looked at for a gang of one alone.
+        let near = match members {
+            1 => self.state.nodes_near(run),
+            _ => Vec::new(),
+        };
         let taken = self.room.take(&demand, gang(run, &near));
         for kept in &open {
             self.close(*kept, true);
