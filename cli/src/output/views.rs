@@ -31,10 +31,25 @@ fn mark(simulated: bool) -> &'static str {
 }
 
 /// From start to end, or until now.
+/// How long the last attempt ran, or has run: a run that was stopped and waits again grows no older.
 fn run_duration(run: &RunView, now_us: u64) -> String {
     run.started_us.map_or_else(String::new, |start| {
-        duration(run.ended_us.unwrap_or(now_us).saturating_sub(start))
+        let stopped = run.attempts.last().and_then(|attempt| attempt.ended_us);
+        let end = stopped.or(run.ended_us).unwrap_or(now_us);
+        duration(end.saturating_sub(start))
     })
+}
+
+#[cfg(test)]
+#[test]
+fn a_run_that_was_stopped_and_waits_again_grows_no_older() {
+    let mut run = crate::snapshots::values::run();
+    run.started_us = Some(60_000_000);
+    run.ended_us = None;
+    run.attempts[0].ended_us = Some(90_000_000);
+    assert_eq!(run_duration(&run, 900_000_000), duration(30_000_000));
+    run.attempts[0].ended_us = None;
+    assert_eq!(run_duration(&run, 900_000_000), duration(840_000_000));
 }
 
 /// `platform runs list`.
