@@ -2,8 +2,8 @@
 
 use super::auth::Identity;
 use super::error::ApiError;
+use super::lines::{Lines, NDJSON};
 use super::{App, convert_arrays, idempotency_key};
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
@@ -13,8 +13,6 @@ use coordinator_core::policy::{Refusal, RefusalKind};
 use coordinator_core::state::{Command, State as Replicated};
 use platform_proto::http::{ArrayView, CancelRequest};
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 /// Lines of a watch come at most so often: thousands of elements may change within a second.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -67,27 +65,17 @@ pub async fn watch(
 ) -> Result<Response, ApiError> {
     let id = array_id(&array)?;
     view(&app, &identity, id)?;
-    let (sender, receiver) = mpsc::channel(LINES_IN_FLIGHT);
-    tokio::spawn(async move {
-        if let Err(error) = follow(&app, &identity, id, &sender).await {
-            // The reader sees a broken body and asks again.
-            let _ = sender
-                .send(Err(std::io::Error::other(error.body.message)))
-                .await;
-        }
+    let body = Lines::body(LINES_IN_FLIGHT, move |lines| async move {
+        follow(&app, &identity, id, &lines).await
     });
-    Ok((
-        [(header::CONTENT_TYPE, "application/x-ndjson")],
-        Body::from_stream(ReceiverStream::new(receiver)),
-    )
-        .into_response())
+    Ok(([(header::CONTENT_TYPE, NDJSON)], body).into_response())
 }
 
 async fn follow(
     app: &App,
     identity: &Identity,
     id: ArrayId,
-    lines: &mpsc::Sender<Result<Bytes, std::io::Error>>,
+    lines: &Lines,
 ) -> Result<(), ApiError> {
     let mut applied = app.driver.watch();
     let mut last: Option<ArrayView> = None;
@@ -96,10 +84,7 @@ async fn follow(
         let line = view(app, identity, id)?;
         let ended = line.ended_us.is_some();
         if ended || last.as_ref().is_none_or(|last| differs(last, &line)) {
-            let mut bytes =
-                serde_json::to_vec(&line).map_err(|error| ApiError::internal(error.to_string()))?;
-            bytes.push(b'\n');
-            if lines.send(Ok(bytes.into())).await.is_err() || ended {
+            if !lines.send_json(&line).await? || ended {
                 return Ok(());
             }
             last = Some(line);

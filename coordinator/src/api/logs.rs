@@ -4,17 +4,15 @@
 use super::App;
 use super::auth::Identity;
 use super::error::ApiError;
+use super::lines::Lines;
 use super::runs::{run_id, visible};
 use axum::Extension;
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use coordinator_core::model::{MemberKey, MemberPhase, NodeName, RunId};
 use futures::TryStreamExt;
 use serde::Deserialize;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 const CHUNKS_IN_FLIGHT: usize = 16;
 
@@ -50,28 +48,24 @@ pub async fn logs(
             _ => Ok(()),
         }
     })?;
-    let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
-    tokio::spawn(async move {
-        let reading = Reading {
+    let body = Lines::body(CHUNKS_IN_FLIGHT, move |chunks| async move {
+        Reading {
             app: &app,
             id,
             member: query.member.unwrap_or(0),
             attempt: query.attempt,
             follow: query.follow.unwrap_or(false),
             offset: query.offset.unwrap_or(0),
-            sender: &sender,
-        };
-        if let Err(error) = reading.send_all().await {
-            let _ = sender
-                .send(Err(std::io::Error::other(error.body.message)))
-                .await;
+            chunks: &chunks,
         }
+        .send_all()
+        .await
     });
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream"),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    Ok((headers, Body::from_stream(ReceiverStream::new(receiver))).into_response())
+    Ok((headers, body).into_response())
 }
 
 struct Reading<'a> {
@@ -81,7 +75,7 @@ struct Reading<'a> {
     attempt: Option<u32>,
     follow: bool,
     offset: u64,
-    sender: &'a mpsc::Sender<Result<Bytes, std::io::Error>>,
+    chunks: &'a Lines,
 }
 
 /// What became of reading from a node.
@@ -135,7 +129,7 @@ impl Reading<'_> {
             tokio::select! {
                 changed = applied.changed() => changed.map_err(|_| ApiError::unavailable(missing))?,
                 changed = sessions.changed() => changed.map_err(|_| ApiError::unavailable(missing))?,
-                () = self.sender.closed() => return Ok(()),
+                () = self.chunks.closed() => return Ok(()),
             }
         }
     }
@@ -191,7 +185,7 @@ impl Reading<'_> {
             }
             let rest = bytes.slice(usize::try_from(skip).unwrap_or(usize::MAX)..);
             skip = 0;
-            if self.sender.send(Ok(rest)).await.is_err() {
+            if !self.chunks.send(rest).await {
                 return Ok(());
             }
         }
@@ -205,7 +199,7 @@ impl Reading<'_> {
         loop {
             let chunk = tokio::select! {
                 chunk = reader.next() => chunk,
-                () = self.sender.closed() => return FromNode::Left,
+                () = self.chunks.closed() => return FromNode::Left,
             };
             let Some(chunk) = chunk else {
                 return FromNode::Gone(format!("node {node} broke off"));
@@ -225,9 +219,7 @@ impl Reading<'_> {
                 ));
             }
             self.offset += chunk.content.len() as u64;
-            if !chunk.content.is_empty()
-                && self.sender.send(Ok(chunk.content.into())).await.is_err()
-            {
+            if !chunk.content.is_empty() && !self.chunks.send(chunk.content.into()).await {
                 return FromNode::Left;
             }
             if chunk.end {

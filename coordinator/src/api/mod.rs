@@ -14,6 +14,7 @@ mod convert_budgets;
 mod convert_outlook;
 mod cost;
 mod error;
+mod lines;
 mod logs;
 mod outlook;
 mod runs;

@@ -2,18 +2,17 @@
 
 use super::auth::Identity;
 use super::error::ApiError;
+use super::lines::{Lines, NDJSON};
 use super::runs::{run_id, visible};
 use super::{App, convert, tracking};
 use axum::Extension;
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use coordinator_core::model::{MemberKey, RunId};
 use platform_proto::http::WatchLine;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::broadcast;
 
 /// Metrics are sent at most so often: a terminal shows no more.
 const METRICS_INTERVAL: Duration = Duration::from_millis(200);
@@ -31,23 +30,11 @@ pub async fn watch(
     let id = run_id(&run)?;
     app.driver
         .read(|state| visible(state, &identity, id).map(|_| ()))?;
-    let (sender, receiver) = mpsc::channel(LINES_IN_FLIGHT);
-    tokio::spawn(async move {
-        if let Err(error) = follow(&app, id, &sender).await {
-            // The reader sees a broken body and asks again.
-            let _ = sender
-                .send(Err(std::io::Error::other(error.body.message)))
-                .await;
-        }
+    let body = Lines::body(LINES_IN_FLIGHT, move |lines| async move {
+        follow(&app, id, &lines).await
     });
-    Ok((
-        [(header::CONTENT_TYPE, "application/x-ndjson")],
-        Body::from_stream(ReceiverStream::new(receiver)),
-    )
-        .into_response())
+    Ok(([(header::CONTENT_TYPE, NDJSON)], body).into_response())
 }
-
-type Lines = mpsc::Sender<Result<Bytes, std::io::Error>>;
 
 async fn follow(app: &App, id: RunId, lines: &Lines) -> Result<(), ApiError> {
     let mut applied = app.driver.watch();
@@ -79,10 +66,7 @@ async fn follow(app: &App, id: RunId, lines: &Lines) -> Result<(), ApiError> {
             line.progress.clone_from(&last.progress);
         }
         if ended || last.as_ref().is_none_or(|last| differs(last, &line)) {
-            let mut bytes =
-                serde_json::to_vec(&line).map_err(|error| ApiError::internal(error.to_string()))?;
-            bytes.push(b'\n');
-            if lines.send(Ok(bytes.into())).await.is_err() || ended {
+            if !lines.send_json(&line).await? || ended {
                 return Ok(());
             }
             last = Some(line);
