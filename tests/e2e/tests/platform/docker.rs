@@ -6,21 +6,62 @@ use std::process::Command;
 
 const IMAGE: &str = "platform-test/python:1";
 
-#[test]
-fn a_run_with_an_image_is_logged_tracked_and_exits_as_a_process_does() {
-    const NAME: &str = "e2e a_run_with_an_image";
+/// A platform whose node runs containers, and the image to run; otherwise the test is skipped by name.
+fn with_engine(name: &str) -> Option<Platform> {
     let builder = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/build");
     let built = finish(&mut Command::new(builder));
     if built.code != 0 {
-        let why = built.stderr.lines().last().unwrap_or("no image").to_owned();
-        return skip(NAME, &why);
+        skip(name, built.stderr.lines().last().unwrap_or("no image"));
+        return None;
     }
     let platform = Platform::start();
     let node = platform.http().get("/v1/nodes");
     let runtimes = node["nodes"][0]["runtimes"].as_array().unwrap().clone();
     if !runtimes.iter().any(|runtime| runtime == "docker") {
-        return skip(NAME, "the node offers no docker runtime");
+        skip(name, "the node offers no docker runtime");
+        return None;
     }
+    Some(platform)
+}
+
+#[test]
+fn a_container_that_asked_for_it_is_warned_before_its_time_limit_and_saves() {
+    let Some(platform) = with_engine("e2e a_container_that_asked_for_it_is_warned") else {
+        return;
+    };
+    let folder = platform.code(
+        "warned",
+        &[(
+            "train.py",
+            "import signal, sys\n\
+             def save(number, _):\n    print('warned by', signal.Signals(number).name, flush=True)\n    sys.exit(0)\n\
+             signal.signal(signal.SIGUSR2, save)\n\
+             while True:\n    signal.pause()\n",
+        )],
+    );
+    let run = platform.cli_in(
+        &folder,
+        &[
+            "run",
+            "--tag",
+            "team=nlp",
+            "--image",
+            IMAGE,
+            "--time-limit",
+            "600s",
+            "--warn-before",
+            "597s:usr2",
+            "train.py",
+        ],
+    );
+    assert!(run.expect(0).contains("warned by SIGUSR2"), "{run:?}");
+}
+
+#[test]
+fn a_run_with_an_image_is_logged_tracked_and_exits_as_a_process_does() {
+    let Some(platform) = with_engine("e2e a_run_with_an_image") else {
+        return;
+    };
     let script = r#"
 import os
 import engineersofai_platform as platform
