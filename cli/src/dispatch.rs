@@ -367,6 +367,7 @@ fn policy_changes(args: admin::PolicySet) -> Changes {
         default_price: args.default_price,
         currency: args.currency,
         minimum_run_ms: args.minimum_run,
+        fair_share_half_life_ms: args.fair_share_half_life,
         reservation_after_ms: args.reservation_after,
         retry_wait_ms: args.retry_wait,
         retry_wait_longest_ms: args.retry_wait_longest,

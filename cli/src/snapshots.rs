@@ -260,6 +260,7 @@ pub mod values {
             limit_milli: Some(12_000),
             lend_milli: None,
             used_milli: 2500,
+            recent_milli: 1750,
             borrowed_milli: 0,
             lent_milli: 1500,
             waiting_milli: 0,
@@ -299,6 +300,7 @@ pub mod values {
             }],
             currency: "EUR".to_owned(),
             minimum_run_ms: 30_000,
+            fair_share_half_life_ms: 86_400_000,
             reservation_after_ms: 300_000,
             retry_wait_ms: 5_000,
             retry_wait_longest_ms: 300_000,
@@ -407,6 +409,7 @@ pub mod values {
                 waiting: 4,
                 turn: 2,
                 turns: 3,
+                why: Some("ads goes first: ads holds 1, and nlp holds 2".to_owned()),
             }),
             holders: vec![
                 HolderView {

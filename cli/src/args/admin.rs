@@ -266,6 +266,10 @@ pub struct PolicySet {
     /// How long a run is left alone before it may be stopped for another: 30s
     #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
     pub minimum_run: Option<u64>,
+    /// After how long what a tenant held counts half as much in its turns: 24h; 0s: only what it
+    /// holds now counts
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
+    pub fair_share_half_life: Option<u64>,
     /// How long a run may find no room in its turn before devices are kept for it: 5m
     #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
     pub reservation_after: Option<u64>,

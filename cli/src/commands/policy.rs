@@ -36,6 +36,8 @@ pub struct Changes {
     pub currency: Option<String>,
     /// How long a run is left alone before it may be stopped for another.
     pub minimum_run_ms: Option<u64>,
+    /// After how long what a tenant held counts half as much in its turns.
+    pub fair_share_half_life_ms: Option<u64>,
     /// How long a run may find no room in its turn before devices are kept for it.
     pub reservation_after_ms: Option<u64>,
     /// How long a run waits after its first failure.
@@ -150,6 +152,9 @@ fn changed(mut policy: PolicyView, changes: Changes) -> Result<PolicyView, Failu
         .unwrap_or(policy.default_gpu_hour_price_micro);
     policy.currency = changes.currency.unwrap_or(policy.currency);
     policy.minimum_run_ms = changes.minimum_run_ms.unwrap_or(policy.minimum_run_ms);
+    policy.fair_share_half_life_ms = changes
+        .fair_share_half_life_ms
+        .unwrap_or(policy.fair_share_half_life_ms);
     policy.reservation_after_ms = changes
         .reservation_after_ms
         .unwrap_or(policy.reservation_after_ms);
@@ -215,6 +220,7 @@ mod tests {
             scheduled_prices: Vec::new(),
             currency: "EUR".to_owned(),
             minimum_run_ms: 30_000,
+            fair_share_half_life_ms: 86_400_000,
             reservation_after_ms: 300_000,
             retry_wait_ms: 5_000,
             retry_wait_longest_ms: 300_000,

@@ -337,6 +337,7 @@ pub fn quota_view(state: &State, tenant: &TenantName, pool: &PoolName) -> QuotaV
         limit_milli: line.and_then(|line| line.limit_milli),
         lend_milli: line.and_then(|line| line.lend_milli),
         used_milli: state.used_milli(tenant, pool),
+        recent_milli: state.recent_milli(tenant, pool),
         borrowed_milli: use_of_line.borrowed_milli,
         lent_milli: use_of_line.lent_milli,
         waiting_milli,
@@ -394,6 +395,7 @@ pub fn policy_view(policy: &Policy) -> PolicyView {
             .collect(),
         currency: policy.currency.clone(),
         minimum_run_ms: policy.minimum_run_ms,
+        fair_share_half_life_ms: policy.fair_share_half_life_ms,
         reservation_after_ms: policy.reservation_after_ms,
         retry_wait_ms: policy.retry.first_wait_ms,
         retry_wait_longest_ms: policy.retry.longest_wait_ms,
@@ -436,6 +438,7 @@ pub fn policy_from_http(view: PolicyView) -> Result<Policy, ApiError> {
             .collect(),
         currency: view.currency,
         minimum_run_ms: view.minimum_run_ms,
+        fair_share_half_life_ms: view.fair_share_half_life_ms,
         reservation_after_ms: view.reservation_after_ms,
         retry: RetryPolicy {
             first_wait_ms: view.retry_wait_ms,

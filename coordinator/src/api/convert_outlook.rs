@@ -13,6 +13,7 @@ pub fn outlook_view(outlook: Outlook) -> OutlookView {
             waiting: position.waiting,
             turn: position.turn,
             turns: position.turns,
+            why: position.why,
         }),
         holders: outlook.holders.into_iter().map(holder_view).collect(),
         more_holders: outlook.more_holders as u64,

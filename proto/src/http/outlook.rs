@@ -39,6 +39,9 @@ pub struct PositionView {
     pub turn: u64,
     /// Tenants that wait in the pool.
     pub turns: u64,
+    /// Why the tenant right before it goes first; absent where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// A run that holds some of what another waits for.

@@ -124,7 +124,10 @@ pub struct QuotaView {
     pub lend_milli: Option<u64>,
     /// In use now, by it and the tenants below it.
     pub used_milli: u64,
-    /// Of that, above what is guaranteed.
+    /// What it and those below it held of late: a mean in which older hours count less.
+    #[serde(default)]
+    pub recent_milli: u64,
+    /// Of what is in use, above what is guaranteed.
     pub borrowed_milli: u64,
     /// Of what is guaranteed and it does not use, in use by others.
     pub lent_milli: u64,
@@ -184,6 +187,10 @@ pub struct PolicyView {
     /// How long an attempt is left alone before it may be stopped for another run.
     #[serde(default = "half_a_minute_ms")]
     pub minimum_run_ms: u64,
+    /// After how long what a tenant held counts half as much in its turns; 0: only what it holds now
+    /// counts.
+    #[serde(default = "a_day_ms")]
+    pub fair_share_half_life_ms: u64,
     /// How long a run may find no room in its turn before devices are kept for it.
     #[serde(default = "five_minutes_ms")]
     pub reservation_after_ms: u64,
@@ -201,6 +208,10 @@ fn five_seconds_ms() -> u64 {
 
 fn five_minutes_ms() -> u64 {
     300_000
+}
+
+fn a_day_ms() -> u64 {
+    24 * 3_600 * 1000
 }
 
 fn half_a_minute_ms() -> u64 {

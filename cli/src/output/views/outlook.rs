@@ -19,6 +19,9 @@ pub fn outlook(seen: &OutlookView, now_us: u64) -> String {
     }
     if let Some(position) = &seen.position {
         line(place(position));
+        if let Some(why) = &position.why {
+            line(plain(why));
+        }
     }
     if let Some(gives_way) = &seen.gives_way {
         line(way(gives_way, now_us));

@@ -332,6 +332,7 @@ pub fn quotas(quotas: &[QuotaView], paint: Paint) -> String {
                 ceiling(quota.limit_milli, "none"),
                 ceiling(quota.lend_milli, "all"),
                 milli(quota.used_milli),
+                some(quota.recent_milli),
                 some(quota.borrowed_milli),
                 some(quota.lent_milli),
                 some(quota.waiting_milli),
@@ -340,7 +341,8 @@ pub fn quotas(quotas: &[QuotaView], paint: Paint) -> String {
         .collect();
     table(
         &[
-            "tenant", "pool", "quota", "limit", "lends", "used", "borrowed", "lent", "waiting",
+            "tenant", "pool", "quota", "limit", "lends", "used", "of late", "borrowed", "lent",
+            "waiting",
         ],
         rows,
         paint,
@@ -431,6 +433,16 @@ pub fn policy(policy: &PolicyView) -> String {
             },
         ),
         ("price of a GPU-hour", prices.join("\n")),
+        (
+            "fair share",
+            match policy.fair_share_half_life_ms {
+                0 => "by what tenants hold now".to_owned(),
+                half_life_ms => format!(
+                    "by what tenants hold now and held before, which counts half after {}",
+                    duration(half_life_ms.saturating_mul(1000))
+                ),
+            },
+        ),
         (
             "minimum run",
             format!(

@@ -67,6 +67,10 @@ pub struct Policy {
     /// How long an attempt is left alone before it may be stopped for another run.
     #[serde(default = "Policy::default_minimum_run_ms")]
     pub minimum_run_ms: u64,
+    /// After how long what a tenant held counts half as much in its turns; 0: only what it holds now
+    /// counts.
+    #[serde(default = "Policy::default_fair_share_half_life_ms")]
+    pub fair_share_half_life_ms: u64,
     /// How long a run may find no room in its turn before devices are kept for it.
     #[serde(default = "Policy::default_reservation_after_ms")]
     pub reservation_after_ms: u64,
@@ -110,6 +114,7 @@ impl Default for Policy {
             scheduled_prices: Vec::new(),
             currency: "USD".to_owned(),
             minimum_run_ms: Self::default_minimum_run_ms(),
+            fair_share_half_life_ms: Self::default_fair_share_half_life_ms(),
             reservation_after_ms: Self::default_reservation_after_ms(),
             retry: RetryPolicy::default(),
         }
@@ -127,6 +132,11 @@ impl Policy {
     /// beyond what runs before it.
     fn default_reservation_after_ms() -> u64 {
         300_000
+    }
+
+    /// A day: whoever used much yesterday goes second today, and is forgiven within the week.
+    fn default_fair_share_half_life_ms() -> u64 {
+        24 * 3_600 * 1000
     }
 
     /// Price for each GPU-hour of a device model.

@@ -1,10 +1,18 @@
-//! Whose turn it is: tenants by how much they hold beside what is theirs, from the top of the tree
-//! down, so that a department with many teams gets no more turns than one with few.
+//! Whose turn it is: tenants by how much they hold, and held of late, beside what is theirs, from the top
+//! of the tree down, so that a department with many teams gets no more turns than one with few.
+//!
+//! The past counts with a half-life, as in the fair share of Kay and Lauder (Communications of the ACM,
+//! 1988). A guarantee knows no past: within its quota a tenant goes by what it holds now.
 
 use crate::model::{MOST_TENANT_LEVELS, PoolName, Tenant, TenantName, tenant_and_above};
 use crate::policy::quotas::Tenants;
 use crate::state::State;
 use std::collections::BTreeMap;
+
+/// How much more what a tenant held of late counts than what it holds now. The present alone is a matter
+/// of whole devices: of four, three tenants of weights 2, 2 and 1 would have 1 each and the last of them
+/// more than its part for ever. The past evens that out to within this part of a device.
+const RECENT_COUNTS: u64 = 8;
 
 /// What tenants hold in a pool, with what a plan has proposed so far. Asked several times for every
 /// decision, so what it needs of a tenant is read once, when the tenant is first met.
@@ -23,11 +31,13 @@ struct Met<'a> {
     used_milli: u64,
     /// Of that, what runs ask for which others were stopped and that have not got it yet.
     awaited_milli: u64,
+    /// What it and all below it held of late.
+    recent_milli: u64,
     quota_milli: u64,
 }
 
-/// How far along its turn a tenant is: the part of its own that it holds, top of the tree first, in
-/// millionths and one more; nothing where its branch has no more levels. Smaller goes first.
+/// How far along its turn a tenant is: the part of its own that it holds and held of late, top of the
+/// tree first, in millionths and one more; nothing where its branch has no more levels. Smaller goes first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Turn([u64; MOST_TENANT_LEVELS]);
 
@@ -71,6 +81,7 @@ impl<'a> PlannedUse<'a> {
                 above,
                 used_milli: self.state.used_milli(&tenant.name, self.pool),
                 awaited_milli: 0,
+                recent_milli: self.state.recent_milli(&tenant.name, self.pool),
                 quota_milli: tenant
                     .quotas
                     .get(self.pool)
@@ -165,9 +176,15 @@ impl Met<'_> {
     fn part(&self, phase: Phase) -> u64 {
         let (held, own) = match phase {
             Phase::Guaranteed if self.quota_milli > 0 => (self.used_milli, self.quota_milli),
-            Phase::Guaranteed => (self.used_milli, weight_milli(self.tenant)),
+            Phase::Guaranteed => (
+                counted(self.used_milli, self.recent_milli),
+                weight_milli(self.tenant),
+            ),
             Phase::Borrowing => (
-                self.used_milli.saturating_sub(self.quota_milli),
+                counted(
+                    self.used_milli.saturating_sub(self.quota_milli),
+                    self.recent_milli.saturating_sub(self.quota_milli),
+                ),
                 weight_milli(self.tenant),
             ),
         };
@@ -179,6 +196,11 @@ impl Met<'_> {
             }
         }
     }
+}
+
+/// What counts in a turn of what is held now and was held of late.
+fn counted(now_milli: u64, recent_milli: u64) -> u64 {
+    now_milli.saturating_add(recent_milli.saturating_mul(RECENT_COUNTS))
 }
 
 fn weight_milli(tenant: &Tenant) -> u64 {

@@ -1,6 +1,7 @@
 //! Who gets which devices next, what a pass costs, and how a wait is explained.
 
 mod estimate;
+mod fair_share;
 mod flood;
 mod needed;
 mod outlook;

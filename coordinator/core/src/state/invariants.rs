@@ -37,6 +37,11 @@ impl State {
         }
         violations.extend(self.admission_held_for_every_live_run());
         violations.extend(self.budgets_are_the_sum_of_charges());
+        let odd = self.recent_adds_up().into_iter();
+        violations.extend(odd.map(|seen| Violation {
+            invariant: "I9",
+            seen,
+        }));
         violations
     }
 

@@ -22,6 +22,7 @@ mod placement;
 mod preemption;
 mod prices;
 mod queues;
+mod recent;
 mod reports;
 mod runs;
 mod settings;
@@ -77,6 +78,8 @@ pub struct State {
     budgets: Budgets,
     #[serde(default, skip_serializing_if = "RunHistory::is_empty")]
     history: RunHistory,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    recent: recent::Recent,
     #[serde(skip)]
     capacity: Capacity,
     #[serde(skip)]
@@ -135,6 +138,7 @@ impl Default for State {
             budgets: Budgets::default(),
             capacity: Capacity::default(),
             history: RunHistory::default(),
+            recent: BTreeMap::new(),
             queues: Queues::default(),
             timers: timers::Timers::default(),
             active: BTreeSet::new(),
@@ -375,6 +379,7 @@ impl State {
             budgets: self.budgets.clone(),
             capacity: self.capacity.clone(),
             history: RunHistory::default(),
+            recent: self.recent.clone(),
             queues: self.queues.clone(),
             timers: self.timers.clone(),
             active: self.active.clone(),

@@ -85,6 +85,7 @@ impl State {
                 member,
             );
         }
+        self.settle_recent(&tenant, &pool);
         self.count_use(&tenant, &pool, asked, true);
         let rate = members.iter().map(Member::charge_rate).sum();
         self.count_charge(&tenant, &spec, self.time_us, 0, rate);
@@ -263,6 +264,7 @@ impl State {
         }
         self.note_grants(&node_name);
         if let Some(pool) = &spec.pool {
+            self.settle_recent(&tenant, pool);
             self.count_use(&tenant, pool, held, false);
             if was_stopping {
                 self.count_stopping(&tenant, pool, held, false);

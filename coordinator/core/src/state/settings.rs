@@ -9,6 +9,10 @@ const LONGEST_DESCRIPTION: usize = 500;
 const LONGEST_MINIMUM_RUN_MS: u64 = 24 * 3_600 * 1000;
 /// 30 days: a run that waits for longer than that is not helped by devices that are kept.
 const LONGEST_RESERVATION_AFTER_MS: u64 = 30 * 24 * 3_600 * 1000;
+/// A year: what was used before that is history.
+const LONGEST_HALF_LIFE_MS: u64 = 365 * 24 * 3_600 * 1000;
+/// What is forgotten within a minute is not remembered.
+const SHORTEST_HALF_LIFE_MS: u64 = 60 * 1000;
 /// A day: a run that waits longer is submitted again.
 const LONGEST_RETRY_WAIT_MS: u64 = 24 * 3_600 * 1000;
 
@@ -137,6 +141,15 @@ impl State {
             ))
             .allowed("0 s to 30 d"));
         }
+        if policy.fair_share_half_life_ms > LONGEST_HALF_LIFE_MS
+            || (1..SHORTEST_HALF_LIFE_MS).contains(&policy.fair_share_half_life_ms)
+        {
+            return Err(Refusal::invalid(format!(
+                "a half-life of {} ms for what tenants held is out of range",
+                policy.fair_share_half_life_ms
+            ))
+            .allowed("1 min to 365 d, or 0 to count only what is held now"));
+        }
         let scheduled_prices = self.check_scheduled_prices(policy)?;
         let retry = &policy.retry;
         if retry.longest_wait_ms > LONGEST_RETRY_WAIT_MS
@@ -148,6 +161,7 @@ impl State {
             ))
             .allowed("0 s to 24 h, and the longest no shorter than the first"));
         }
+        self.pace_recent(policy.fair_share_half_life_ms);
         self.policy = Policy {
             version: self.policy.version + 1,
             scheduled_prices,

@@ -63,6 +63,7 @@ impl State {
             ParentChange::Under(parent) => Some(Some(parent.clone())),
         };
         if let Some(parent) = parent {
+            self.move_recent(name, parent.as_ref());
             self.tenants.change(name, |tenant| tenant.parent = parent);
             // What it holds leaves those above it and counts for those it comes under.
             self.reindex();

@@ -7,6 +7,7 @@ mod crash;
 mod dev;
 mod docker;
 mod explain;
+mod fair_share;
 mod faults;
 mod gangs;
 mod guardrails;
