@@ -133,8 +133,7 @@ pub enum Command {
     #[command(subcommand)]
     Policy(admin::Policy),
 
-    /// Replay traces through the coordinator's own scheduler, without a server
-    #[command(subcommand)]
+    /// Replay this platform's history, or traces, through its own scheduler
     Simulate(simulate::Simulate),
 
     /// Who the token belongs to and which platform answers

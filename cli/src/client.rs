@@ -132,6 +132,12 @@ impl Client {
         .await
     }
 
+    /// Reads a body that is no document, whole.
+    pub async fn bytes(&self, path: &str) -> Result<Bytes, Failure> {
+        let answer = self.answer(Method::GET, path, Payload::Empty, None).await?;
+        read_whole(answer.into_body()).await
+    }
+
     /// Opens a stream: the answer's head has come, its body is read by the caller.
     pub async fn stream(&self, path: &str) -> Result<Incoming, Failure> {
         Ok(self

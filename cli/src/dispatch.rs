@@ -12,8 +12,8 @@ use crate::commands::run::sweep::{Mode, Sweep};
 use crate::commands::run::{How, dev, prepare};
 use crate::commands::runs::{Filter, cancel, logs, wait};
 use crate::commands::serve::{Logging, agent_alone, coordinator_alone, up};
-use crate::commands::simulate::placement;
 use crate::commands::simulate::queue::Files;
+use crate::commands::simulate::{history, placement};
 use crate::commands::{
     self, Outcome, access, artifacts, budgets, completion, cost, models, nodes, policy, pools,
     quotas, runs, sync, tenants,
@@ -46,14 +46,33 @@ pub fn dispatch(printer: &Printer, global: Global, command: Command) -> Result<u
             printer.text(&completion::reference());
             Ok(exit::DONE)
         }
-        Command::Simulate(simulate::Simulate::Placement(args)) => match (args.order, args.out) {
+        Command::Simulate(simulate::Simulate {
+            trace: Some(simulate::Trace::Placement(args)),
+            ..
+        }) => match (args.order, args.out) {
             (Some(order), Some(out)) => {
                 placement::replay(printer, &args.nodes, &args.pods, &order, &out)
             }
             _ => placement::answer(&args.nodes, &args.pods),
         },
         Command::Logout => access::logout(printer, &config::home()?),
-        Command::Simulate(simulate::Simulate::Queue(args)) => simulate_queue(printer, args),
+        Command::Simulate(simulate::Simulate {
+            trace: Some(simulate::Trace::Queue(args)),
+            ..
+        }) => simulate_queue(printer, args),
+        Command::Simulate(args) => {
+            let Some(since) = args.history else {
+                return Err(Failure::usage("nothing to replay was named")
+                    .hint("platform simulate --history 30d"));
+            };
+            let client = client(&global)?;
+            runtime(false)?.block_on(history::run(
+                &client,
+                printer,
+                &since,
+                args.quotas.as_deref(),
+            ))
+        }
         Command::Up(args) => start_up(printer, args),
         Command::Coordinator(args) => start_coordinator(printer, args),
         Command::Agent(args) => start_agent(printer, &global, args),

@@ -5,6 +5,7 @@
 pub mod amounts;
 pub mod escapes;
 pub mod plan;
+pub mod simulated;
 pub mod tables;
 pub mod views;
 

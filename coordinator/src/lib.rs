@@ -12,6 +12,11 @@ mod secrets;
 mod sessions;
 pub mod storage;
 
+/// How a client reads a period's history, with the conversions that wrote it.
+pub mod history {
+    pub use crate::api::{array_from_http, read_frame, run_from_http};
+}
+
 use crate::driver::{DriverConfig, DriverHandle, DriverThread};
 use axum::serve::ListenerExt as _;
 use coordinator_core::model::Role;

@@ -32,6 +32,8 @@
 //! | GET /v1/budgets | | [`BudgetList`] |
 //! | PUT, DELETE /v1/budgets/{name} | [`BudgetRequest`] | [`BudgetView`] |
 //! | GET /v1/cost?by=&since_us=&until_us= | | [`CostReport`] |
+//! | GET /v1/history?since_us=&until_us=&after= | | [`HistoryPage`] |
+//! | GET /v1/history/frame?since_us= | | what a replay of it begins with, as bytes of a snapshot |
 //! | GET, POST /v1/tokens | [`TokenRequest`] | [`TokenList`], [`TokenCreated`] |
 //! | DELETE /v1/tokens/{id} | | [`TokenView`] |
 //! | HEAD, GET, PUT /v1/blobs/{sha256} | bytes | bytes |
@@ -44,6 +46,7 @@
 
 mod arrays;
 mod budgets;
+mod history;
 mod nodes;
 pub mod number;
 mod outlook;
@@ -53,6 +56,7 @@ mod tracking;
 
 pub use arrays::*;
 pub use budgets::*;
+pub use history::*;
 pub use nodes::*;
 pub use outlook::*;
 pub use runs::*;

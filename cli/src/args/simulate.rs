@@ -1,11 +1,48 @@
-//! Arguments of `platform simulate`: traces replayed through the coordinator's own core.
+//! Arguments of `platform simulate`: a platform's own history, and traces, replayed through the
+//! coordinator's own core.
 
+use crate::parse;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+const HISTORY_EXAMPLES: &str = "\
+With --history, what happened is shown beside a replay with today's quotas and, with --quotas, one with
+those proposed. The replay runs here, not on the coordinator. The file is TOML:
+  [[quota]]                      # a line in place of the one that the tenant has in the pool
+  tenant = \"nlp\"
+  pool = \"default\"
+  gpus = 64                      # and, as in `platform quotas set`: limit, lend
+  [[tenant]]
+  name = \"nlp\"
+  weight = 2
+  [[pool]]
+  name = \"default\"
+  order = \"shortest-predicted\"  # and: age_bound = \"24h\"
+  [policy]
+  minimum_run = \"30s\"            # and: reservation_after, fair_share_half_life
+
+Examples:
+  platform simulate --history 30d
+  platform simulate --history 30d --quotas proposed.toml --json";
+
 /// `platform simulate`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true, after_help = HISTORY_EXAMPLES)]
+pub struct Simulate {
+    /// A trace in place of the history
+    #[command(subcommand)]
+    pub trace: Option<Trace>,
+    /// Replay what this platform has seen since then: 30d, 12h, 2026-11-01
+    #[arg(long, value_name = "WHEN", value_parser = parse::moment_text)]
+    pub history: Option<String>,
+    /// Quotas and settings to replay it with, beside today's: TOML
+    #[arg(long, value_name = "FILE", requires = "history")]
+    pub quotas: Option<PathBuf>,
+}
+
+/// What `platform simulate` replays in place of a history.
 #[derive(Debug, Subcommand)]
-pub enum Simulate {
+pub enum Trace {
     /// Fill a cluster with the pods of a trace, one arrival after another
     #[command(after_help = PLACEMENT_EXAMPLES)]
     Placement(Placement),

@@ -1,4 +1,6 @@
-//! What `platform simulate` does: traces through the coordinator's own core, with no server.
+//! `platform simulate`.
 
+pub mod history;
 pub mod placement;
+mod proposal;
 pub mod queue;

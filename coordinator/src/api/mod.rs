@@ -11,9 +11,11 @@ mod budgets;
 mod convert;
 pub(crate) mod convert_arrays;
 mod convert_budgets;
+mod convert_history;
 mod convert_outlook;
 mod cost;
 mod error;
+mod history;
 mod lines;
 mod logs;
 mod outlook;
@@ -25,7 +27,9 @@ mod watch;
 mod nodes;
 
 pub use auth::hash_secret;
+pub use convert_history::{array_from_http, run_from_http};
 pub use error::ApiError;
+pub use history::read_frame;
 
 use crate::driver::DriverHandle;
 use crate::sessions::Hub;
@@ -153,6 +157,8 @@ pub fn router(app: App) -> Router {
             put(budgets::set).delete(budgets::remove),
         )
         .route("/v1/cost", get(cost::cost))
+        .route("/v1/history", get(history::page))
+        .route("/v1/history/frame", get(history::frame))
         .route(
             "/v1/tokens",
             get(settings::tokens).post(settings::create_token),

@@ -12,6 +12,7 @@ mod caps;
 mod command;
 mod dependencies;
 mod event;
+mod frame;
 mod history;
 mod index;
 mod invariants;

@@ -11,6 +11,7 @@ mod fair_share;
 mod faults;
 mod gangs;
 mod guardrails;
+mod history;
 mod main_job;
 mod notebook;
 mod ordering;

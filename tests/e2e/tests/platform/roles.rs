@@ -109,6 +109,18 @@ fn routes(run: &str, array: &str, node: &str, policy: &Value) -> Vec<Route> {
             PlatformAdmin,
         ),
         ("GET", "/v1/cost".to_owned(), Value::Null, Viewer),
+        (
+            "GET",
+            "/v1/history?since_us=0&until_us=1".to_owned(),
+            Value::Null,
+            PlatformAdmin,
+        ),
+        (
+            "GET",
+            "/v1/history/frame?since_us=0".to_owned(),
+            Value::Null,
+            PlatformAdmin,
+        ),
         ("GET", "/v1/tokens".to_owned(), Value::Null, Viewer),
         ("POST", "/v1/tokens".to_owned(), token, PlatformAdmin),
         (
