@@ -3,8 +3,8 @@
 
 use anyhow::Context as _;
 use coordinator_core::model::{
-    EndKind, MemberEnd, MemberKey, MemberPhase, NodeDescription, PoolName, RunId, RunPhase,
-    TenantName, UserName, WorkloadSpec,
+    EndKind, MemberEnd, MemberKey, MemberPhase, NodeDescription, PoolName, RunId, TenantName,
+    UserName, WorkloadSpec,
 };
 use coordinator_core::scheduler::{Plan, Planner};
 use coordinator_core::state::{Command, Entry, Event, MemberReport, QuotaChange, State};
@@ -20,6 +20,8 @@ pub struct Cluster {
     pub planner: Planner,
     /// A run that asks for nothing yet.
     pub bare: WorkloadSpec,
+    /// Time limits that runs have by turns, the same for all of a team's equal runs; empty: none has one.
+    pub limits_ms: &'static [u64],
     now_us: u64,
 }
 
@@ -29,6 +31,7 @@ impl Cluster {
             state: State::default(),
             planner: Planner::default(),
             bare: bare()?,
+            limits_ms: &[],
             now_us: 1,
         };
         for node in 0..nodes {
@@ -111,6 +114,9 @@ impl Cluster {
             gpu_share_milli: share,
             nodes: members,
             model: (number % 4 == 3).then(|| "bert-base".to_owned()),
+            time_limit_ms: number
+                .checked_rem(self.limits_ms.len())
+                .map(|turn| self.limits_ms[turn]),
             ..self.bare.clone()
         };
         let tenant = TenantName::new(&format!("team-{}", number % TEAMS))?;
@@ -153,37 +159,84 @@ impl Cluster {
         }
     }
 
+    /// Lets time pass.
+    pub fn pass(&mut self, elapsed_us: u64) {
+        self.now_us += elapsed_us;
+    }
+
+    /// Every run that was placed begins.
+    pub fn all_begin(&mut self) -> anyhow::Result<()> {
+        let placed: Vec<RunId> = self.state.active_runs().map(|run| run.id).collect();
+        for run in placed {
+            self.report(run, MemberPhase::Running)?;
+        }
+        Ok(())
+    }
+
+    /// A run of one GPU that is active.
+    fn some_active(&self) -> anyhow::Result<RunId> {
+        self.state
+            .active_runs()
+            .find(|run| run.spec.gpus == Some(1))
+            .map(|run| run.id)
+            .context("a run of one GPU is active")
+    }
+
+    /// Every member of a run says so.
+    fn report(&mut self, run: RunId, phase: MemberPhase) -> anyhow::Result<()> {
+        let run = self.state.runs().get(&run).context("the run is known")?;
+        let attempt = run.last_attempt().context("the run was placed")?;
+        let reports: Vec<_> = (0_u32..)
+            .zip(&attempt.members)
+            .map(|(member, at)| {
+                let report = MemberReport {
+                    key: MemberKey {
+                        run: run.id,
+                        attempt: attempt.number,
+                        member,
+                    },
+                    epoch: attempt.epoch,
+                    phase,
+                    detail: None,
+                    end: (phase == MemberPhase::Ended).then(|| MemberEnd {
+                        kind: EndKind::Exited { code: 0 },
+                        message: String::new(),
+                    }),
+                    enforcement: None,
+                    checkpointed_us: None,
+                };
+                (at.node.clone(), report)
+            })
+            .collect();
+        for (node, report) in reports {
+            self.apply(Command::Report {
+                node,
+                members: vec![report],
+            })?;
+        }
+        Ok(())
+    }
+
+    /// One run of one GPU ends: the time of the plan after it, and what it keeps.
+    pub fn one_ends_beside_reservations(&mut self) -> anyhow::Result<(Duration, usize)> {
+        let run = self.some_active()?;
+        self.report(run, MemberPhase::Ended)?;
+        let started = ProcessorTime::now();
+        let Plan {
+            placements,
+            reservations,
+            ..
+        } = plan(&mut self.planner, &self.state, self.now_us);
+        let took = started.elapsed();
+        self.apply(Command::Place { placements })?;
+        Ok((took, reservations.len()))
+    }
+
     /// One run of one GPU ends; the time of the plan that gives out what came free, and of the one after
     /// it, which finds that nothing is left and nobody has to give way.
     pub fn one_ends(&mut self) -> anyhow::Result<(Duration, Duration)> {
-        let (run, attempt) = self
-            .state
-            .runs()
-            .values()
-            .filter(|run| run.phase == RunPhase::Active && run.spec.gpus == Some(1))
-            .find_map(|run| Some((run.id, run.last_attempt()?)))
-            .context("a run of one GPU is active")?;
-        let report = MemberReport {
-            key: MemberKey {
-                run,
-                attempt: attempt.number,
-                member: 0,
-            },
-            epoch: attempt.epoch,
-            phase: MemberPhase::Ended,
-            detail: None,
-            end: Some(MemberEnd {
-                kind: EndKind::Exited { code: 0 },
-                message: String::new(),
-            }),
-            enforcement: None,
-            checkpointed_us: None,
-        };
-        let node = attempt.members[0].node.clone();
-        self.apply(Command::Report {
-            node,
-            members: vec![report],
-        })?;
+        let run = self.some_active()?;
+        self.report(run, MemberPhase::Ended)?;
         let started = ProcessorTime::now();
         let Plan { placements, .. } = plan(&mut self.planner, &self.state, self.now_us);
         let first = started.elapsed();

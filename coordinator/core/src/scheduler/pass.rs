@@ -9,7 +9,7 @@
 
 use super::fairness::{Phase, PlannedUse};
 use super::place::{Gang, Inventory};
-use super::reserve::{self, MOST_RESERVATIONS, Reservation, Surroundings};
+use super::reserve::{self, Keeper, MOST_RESERVATIONS, Reservation, Tenures};
 use super::turns::Turns;
 use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan};
 use crate::model::{Member, MemberDemand, MemberPhase, NodeName, PoolName, Run, RunId, TenantName};
@@ -30,6 +30,7 @@ pub struct Pass<'a> {
     /// Runs that wait for those stopped for them: what they need is kept already.
     awaiting: BTreeSet<RunId>,
     kept: Vec<Reservation>,
+    keeper: Keeper<'a>,
     /// The first run of each line that found no room or met a ceiling, in the order met.
     refused_first: Vec<RunId>,
     planned_milli: u64,
@@ -65,7 +66,13 @@ enum Verdict {
 }
 
 impl<'a> Pass<'a> {
-    pub fn new(state: &'a State, pool: &'a PoolName, room: &'a mut Inventory, now_us: u64) -> Self {
+    pub fn new(
+        state: &'a State,
+        pool: &'a PoolName,
+        room: &'a mut Inventory,
+        tenures: &'a mut Tenures,
+        now_us: u64,
+    ) -> Self {
         Self {
             state,
             pool,
@@ -75,6 +82,7 @@ impl<'a> Pass<'a> {
             refused: Default::default(),
             awaiting: BTreeSet::new(),
             kept: Vec::new(),
+            keeper: Keeper::new(state, now_us, tenures),
             refused_first: Vec::new(),
             planned_milli: 0,
             planned_sums_mib: None,
@@ -318,18 +326,14 @@ impl<'a> Pass<'a> {
         if is_full || reserve::due_us(self.state, run) > self.now_us || self.has_kept_for(run) {
             return;
         }
-        let around = Surroundings {
-            state: self.state,
-            now_us: self.now_us,
-            planned: &plan.placements,
-            kept: &self.kept,
-        };
         let room = &self.room;
         // A phase lets nobody of the one before be kept from.
         let guaranteed = phase == Phase::Guaranteed;
-        let reservation = reserve::reserve(&around, run, guaranteed, |node| {
-            room.free_on(node).is_some()
-        });
+        let reservation =
+            self.keeper
+                .reserve(run, guaranteed, &plan.placements, &self.kept, |node| {
+                    room.has(node)
+                });
         if let Some(reservation) = reservation {
             self.kept.push(reservation);
             self.close(self.kept.len() - 1, true);

@@ -4,11 +4,13 @@
 //! What is kept cannot lie. It is the free capacity of each pool, taken from one state at one log index,
 //! and a state is the same wherever it stands at that index (I11). Before each plan the nodes that an
 //! entry has changed since are read again, and so is every node on which the plan before tried
-//! something, for a proposal is not yet fact. Choices do not depend on what was kept for how long: a
+//! something, for a proposal is not yet fact. Who holds what and until when ([`super::reserve`]) is
+//! of the state alone, and read again where something changed once it is asked for. Choices do not depend on what was kept for how long: a
 //! property test holds a kept planner to what a new one proposes, plan by plan. And were it wrong all the
 //! same, `apply` checks every item.
 
 use super::place::Inventory;
+use super::reserve::Tenures;
 use super::{Plan, claims, pass};
 use crate::model::PoolName;
 use crate::state::State;
@@ -20,6 +22,8 @@ pub struct Planner {
     /// Log index of the state that was planned on last.
     index: u64,
     pools: BTreeMap<PoolName, Inventory>,
+    /// Who holds what of each pool's nodes, and when they come free: it follows the state when it is asked.
+    tenures: BTreeMap<PoolName, Tenures>,
 }
 
 impl Planner {
@@ -43,7 +47,11 @@ impl Planner {
                 .entry(pool.clone())
                 .or_insert_with(|| Inventory::of(state, pool));
             room.begin_trial();
-            let mut pass = pass::Pass::new(state, pool, room, now_us);
+            let tenures = self
+                .tenures
+                .entry(pool.clone())
+                .or_insert_with(|| Tenures::new(pool));
+            let mut pass = pass::Pass::new(state, pool, room, tenures, now_us);
             pass.place_claimants(&mut plan);
             pass.place_waiting(tenants, &mut plan);
             looks += pass.looks();
@@ -62,6 +70,7 @@ impl Planner {
         if state.index() < self.index {
             // Not the log that was followed.
             self.pools.clear();
+            self.tenures.clear();
         }
         for room in self.pools.values_mut() {
             for name in room.end_trial() {

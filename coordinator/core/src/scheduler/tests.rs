@@ -7,6 +7,7 @@ mod needed;
 mod outlook;
 mod reclaim;
 mod reserve;
+mod reserve_kept;
 mod topology;
 
 use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan, Planner, Tier, explain, plan};

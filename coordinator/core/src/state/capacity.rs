@@ -3,10 +3,11 @@
 //! changed since the last.
 //!
 //! Derived and not stored. Whatever changes a node says so ([`super::State::note_node`],
-//! [`super::State::note_grants`]), and [`super::State::violations`] compares all of it with a scan.
+//! [`super::State::note_grants`]), as does what changes when a run there will end
+//! ([`super::State::note_end`]), and [`super::State::violations`] compares all of it with a scan.
 
 use super::State;
-use crate::model::{Makes, Node, NodeDescription, NodeName, PoolName};
+use crate::model::{Makes, Node, NodeDescription, NodeName, PoolName, RunId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -163,10 +164,23 @@ impl State {
         }
     }
 
-    /// Something was granted on a node, or given back.
+    /// Something was granted on a node, or given back, or will be at another time.
     pub(super) fn note_grants(&mut self, name: &NodeName) {
         if let Some(node) = self.nodes.get(name) {
             self.capacity.recount(node, self.index);
+        }
+    }
+
+    /// When a run's last attempt ends may be another time than before: its nodes come free then.
+    pub(super) fn note_end(&mut self, run: RunId) {
+        let attempt = self.runs.get(&run).and_then(|run| run.last_attempt());
+        let nodes: Vec<NodeName> = attempt
+            .into_iter()
+            .flat_map(|attempt| &attempt.members)
+            .map(|member| member.node.clone())
+            .collect();
+        for node in nodes {
+            self.note_grants(&node);
         }
     }
 
@@ -212,8 +226,9 @@ impl State {
         &self.capacity.makes
     }
 
-    /// Nodes that changed in an entry after the one at `index`. After reading a snapshot that is every
-    /// node to whom held an older index, and none to whom held that of the snapshot.
+    /// Nodes that changed in an entry after the one at `index`, or the end of something there. After
+    /// reading a snapshot that is every node to whom held an older index, and none to whom held that of the
+    /// snapshot.
     pub fn nodes_changed_after(&self, index: u64) -> impl Iterator<Item = &Node> {
         self.capacity
             .changed

@@ -69,6 +69,7 @@ impl State {
                 && others.map(|(_, member)| member).all(has_begun)
             {
                 attempt.started_us = Some(time_us);
+                self.note_end(key.run);
             }
             let mut events = self.count_launch(node, &end);
             events.extend(self.release(key, end));
@@ -86,6 +87,7 @@ impl State {
         }
         if attempt.started_us.is_none() && attempt.members.iter().all(has_begun) {
             attempt.started_us = Some(time_us);
+            self.note_end(key.run);
         }
         if report.phase == MemberPhase::Running
             && let Some(node) = self.nodes.get_mut(node)

@@ -163,6 +163,7 @@ impl State {
             let tenant = run.tenant.clone();
             self.note_stopping(id, &tenant, &pool, held);
         }
+        self.note_end(id);
         vec![Event::RunStopping { run: id }]
     }
 

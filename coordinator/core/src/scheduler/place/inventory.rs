@@ -8,7 +8,8 @@ use super::shape::Shape;
 use super::valuation::{Needs, Valuation, can_take};
 use super::wiring::{self, Gang, Place};
 use crate::model::{
-    DeviceGrants, DeviceId, Member, Node, NodeDescription, NodeName, PoolName, WHOLE_DEVICE_MILLI,
+    DeviceGrants, DeviceId, DeviceWiring, Member, Node, NodeDescription, NodeName, PoolName,
+    WHOLE_DEVICE_MILLI,
 };
 use crate::state::{MemberPlacement, State};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +62,8 @@ struct Free {
     devices: Vec<FreeDevice>,
     /// What they share, in the same order.
     places: Vec<Place>,
+    /// As it was described: what `places` was made of.
+    wiring: Vec<DeviceWiring>,
     is_wired: bool,
     rack: Option<u32>,
     cpu_milli: i64,
@@ -267,6 +270,11 @@ impl Inventory {
                 self.populated.push(id);
             }
         }
+    }
+
+    /// Whether a node takes anything.
+    pub fn has(&self, name: &NodeName) -> bool {
+        self.positions.contains_key(name)
     }
 
     /// What is free on a node, `None` when it takes nothing.
@@ -618,7 +626,6 @@ impl Inventory {
             && layout.runtimes == description.runtimes
             && free.rack.is_some() == description.rack.is_some()
             && free.rack == self.rack_of(description)
-            && free.places == wiring::places(description)
             && (0..free.devices.len()).all(|at| {
                 let (device, grants) = (&description.devices[at], &node.devices[at]);
                 let here = &free.devices[at];
@@ -626,6 +633,7 @@ impl Inventory {
                 kind.memory_mib == device.memory_mib
                     && kind.model == device.model
                     && free.device_ids[at] == device.id
+                    && free.wiring[at] == device.wiring
                     && (here.share_milli, here.memory_mib) == free_of(device.memory_mib, grants)
             })
     }
@@ -667,6 +675,7 @@ impl Inventory {
         Some(Free {
             is_wired: places.iter().any(|place| *place != Place::default()),
             places,
+            wiring: description.devices.iter().map(|at| at.wiring).collect(),
             rack: self.rack_of(description),
             name: description.name.clone(),
             order: 0,
