@@ -387,6 +387,8 @@ fn policy_changes(args: admin::PolicySet) -> Changes {
         currency: args.currency,
         minimum_run_ms: args.minimum_run,
         fair_share_half_life_ms: args.fair_share_half_life,
+        priority_classes: args.priority_classes,
+        no_priority_classes: args.no_priority_classes,
         reservation_after_ms: args.reservation_after,
         retry_wait_ms: args.retry_wait,
         retry_wait_longest_ms: args.retry_wait_longest,

@@ -11,6 +11,7 @@ mod failure;
 mod output;
 mod pack;
 mod parse;
+mod priorities;
 mod project;
 #[cfg(test)]
 mod snapshots;

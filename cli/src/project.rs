@@ -2,7 +2,7 @@
 //! underscores; an unknown key is refused with the one that was meant, never ignored.
 
 use crate::failure::{Failure, on_path};
-use crate::parse;
+use crate::{parse, priorities};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -57,7 +57,7 @@ pub struct Project {
     /// `model`.
     pub model: Option<String>,
     /// `priority`.
-    pub priority: Option<i32>,
+    pub priority: Option<priorities::Priority>,
     /// `preemptible`.
     pub preemptible: Option<bool>,
     /// `spread`.
@@ -114,7 +114,7 @@ pub fn parse(text: &str) -> Result<Project, Failure> {
             "memory" => project.memory_mib = Some(read.written(parse::size_mib)?),
             "pool" => project.pool = Some(read.text()?),
             "model" => project.model = Some(read.text()?),
-            "priority" => project.priority = Some(read.whole(-100, 100)? as i32),
+            "priority" => project.priority = Some(read.written(priorities::priority)?),
             "preemptible" => project.preemptible = Some(read.yes_or_no()?),
             "spread" => project.spread = Some(read.yes_or_no()?),
             "time_limit" => project.time_limit_ms = Some(read.written(parse::duration_ms)?),
@@ -244,7 +244,12 @@ mod tests {
                 project.spread,
                 project.time_limit_ms
             ),
-            (Some(-5), Some(false), Some(true), Some(7_200_000))
+            (
+                Some(priorities::Priority::Number(-5)),
+                Some(false),
+                Some(true),
+                Some(7_200_000)
+            )
         );
         assert_eq!(project.tags["team"], "nlp");
         assert_eq!(project.environment["SEED"], "1");

@@ -304,6 +304,7 @@ pub mod values {
             reservation_after_ms: 300_000,
             retry_wait_ms: 5_000,
             retry_wait_longest_ms: 300_000,
+            priority_classes: Some(crate::priorities::examples()),
         }
     }
 

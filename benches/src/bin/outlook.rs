@@ -102,6 +102,7 @@ fn submit(trial: &mut Trial, gpus: u32, nodes: u32) -> anyhow::Result<()> {
             spec: Box::new(spec),
             tenant: TenantName::default_tenant(),
             user: UserName::new("bench")?,
+            role: None,
         },
     )
 }

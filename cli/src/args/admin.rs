@@ -1,8 +1,9 @@
 //! Flags of the commands for those who look after the platform: nodes, pools, tenants, quotas,
 //! policy, tokens.
 
-use crate::parse;
+use crate::{parse, priorities};
 use clap::{Args, Subcommand};
+use platform_proto::http::PriorityClassView;
 
 /// Shown below the help of `login`.
 pub const LOGIN_EXAMPLES: &str = "\
@@ -219,6 +220,7 @@ Examples:
   platform policy set --require-tag team=nlp,vision --tag-mode enforce
   platform policy set --gpu-memory-cap 'bert*=20G' --price A100-80G=2.50 --currency EUR
   platform policy set --price A100-80G=2.75 --from 2027-01-01
+  platform policy set --priority-class urgent=100:role=tenant-admin --no-priority-class low
   platform policy set --no-price A100-80G --dry-run")]
     Set(Box<PolicySet>),
 }
@@ -279,6 +281,13 @@ pub struct PolicySet {
     /// The longest that a run waits before it is tried again: 5m
     #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
     pub retry_wait_longest: Option<u64>,
+    /// Name a priority, and say who may use it and every number down to the next class: high=50,
+    /// urgent=100:role=tenant-admin, burst=80:tenants=nlp,vision, patient=20:preempts=no
+    #[arg(long = "priority-class", value_name = "NAME=N[:...]", value_parser = priorities::class)]
+    pub priority_classes: Vec<(String, PriorityClassView)>,
+    /// Take a priority class away; its runs keep the priority that they have
+    #[arg(long = "no-priority-class", value_name = "NAME")]
+    pub no_priority_classes: Vec<String>,
     /// Refuse when the policy is no longer at this version
     #[arg(long, value_name = "N")]
     pub version: Option<u64>,

@@ -1,7 +1,7 @@
 //! Flags of `platform run`.
 
 use crate::commands::run::sweep;
-use crate::parse;
+use crate::{parse, priorities};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -71,9 +71,9 @@ pub struct RunArgs {
     /// Pool [default: the server's default pool]
     #[arg(long, value_name = "POOL", help_heading = PLACE)]
     pub pool: Option<String>,
-    /// Higher starts first, -100 to 100
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100), help_heading = PLACE)]
-    pub priority: Option<i32>,
+    /// Higher starts first: low, normal, high or another class of the policy, or -100 to 100
+    #[arg(long, value_name = "CLASS|N", allow_negative_numbers = true, value_parser = priorities::priority, help_heading = PLACE)]
+    pub priority: Option<priorities::Priority>,
     /// Never stop it for another run; then it borrows no idle quota either
     #[arg(long, help_heading = PLACE)]
     pub no_preempt: bool,

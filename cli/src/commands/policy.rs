@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::failure::{Failure, exit};
 use crate::output::{Printer, amounts, views};
 use http::Method;
-use platform_proto::http::{PolicyView, ScheduledPriceView, TagRule};
+use platform_proto::http::{PolicyView, PriorityClassView, ScheduledPriceView, TagRule};
 
 /// What `platform policy set` changes; what is not named stays.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,6 +38,10 @@ pub struct Changes {
     pub minimum_run_ms: Option<u64>,
     /// After how long what a tenant held counts half as much in its turns.
     pub fair_share_half_life_ms: Option<u64>,
+    /// Priority classes to set.
+    pub priority_classes: Vec<(String, PriorityClassView)>,
+    /// Priority classes to take away.
+    pub no_priority_classes: Vec<String>,
     /// How long a run may find no room in its turn before devices are kept for it.
     pub reservation_after_ms: Option<u64>,
     /// How long a run waits after its first failure.
@@ -71,6 +75,8 @@ pub async fn set(
             Failure::usage("nothing to change was named").hint("platform policy set --help")
         );
     }
+    let sets_classes =
+        !changes.priority_classes.is_empty() || !changes.no_priority_classes.is_empty();
     let read: PolicyView = client.get("/v1/policy").await?;
     if version.is_some_and(|version| version != read.version) {
         return Err(
@@ -86,6 +92,11 @@ pub async fn set(
     }
     let policy: PolicyView = client.change(Method::PUT, "/v1/policy", &wanted).await?;
     printer.result(&policy, |_| views::policy(&policy))?;
+    if sets_classes {
+        printer.note(
+            "runs that wait or run keep the class, the priority and the rights that they have",
+        );
+    }
     Ok(exit::DONE)
 }
 
@@ -144,6 +155,13 @@ fn changed(mut policy: PolicyView, changes: Changes) -> Result<PolicyView, Failu
                     policy.gpu_hour_price_micro.keys().collect(),
                 ));
             }
+        }
+    }
+    let classes = policy.priority_classes.get_or_insert_default();
+    classes.extend(changes.priority_classes);
+    for name in changes.no_priority_classes {
+        if classes.remove(&name).is_none() {
+            return Err(absent("priority class", &name, classes.keys().collect()));
         }
     }
     policy.tag_mode = changes.tag_mode.unwrap_or(policy.tag_mode);
@@ -224,6 +242,7 @@ mod tests {
             reservation_after_ms: 300_000,
             retry_wait_ms: 5_000,
             retry_wait_longest_ms: 300_000,
+            priority_classes: None,
         }
     }
 
@@ -272,6 +291,31 @@ mod tests {
         insta::assert_snapshot!(changed(both, take_back("H100")).unwrap_err(), @r"
         the policy has no price for `H100` from 2027-01-01 UTC
           allowed: A100 from 2027-01-01 UTC, T4 from 2027-01-01 UTC
+        ");
+    }
+
+    #[test]
+    fn a_priority_class_is_set_as_a_whole_and_taken_away_by_its_name() {
+        let set = |text: &str| Changes {
+            priority_classes: vec![crate::priorities::class(text).unwrap()],
+            ..Changes::default()
+        };
+        let once = changed(policy(), set("high=50:role=tenant-admin")).unwrap();
+        let twice = changed(once, set("high=60")).unwrap();
+        let classes = twice.priority_classes.clone().unwrap();
+        assert_eq!(
+            (classes["high"].priority, &classes["high"].role),
+            (60, &None)
+        );
+        let take_back = |name: &str| Changes {
+            no_priority_classes: vec![name.to_owned()],
+            ..Changes::default()
+        };
+        let left = changed(twice.clone(), take_back("high")).unwrap();
+        assert_eq!(left.priority_classes, Some([].into()));
+        insta::assert_snapshot!(changed(twice, take_back("hihg")).unwrap_err(), @r"
+        the policy has no priority class `hihg`
+          allowed: high
         ");
     }
 

@@ -5,6 +5,7 @@ use super::Paint;
 use super::amounts::{duration, gpu_hours, memory, metric, milli, money};
 use super::tables::{indented, pairs, plain};
 use super::views::{command_line, elements, first_sets, grant, is_own_metric, outlook};
+use crate::priorities;
 use platform_proto::http::{CostReport, RunSpec, RunView, SubmitResponse, TrackedRun};
 
 /// Preparing is charged too: from here on the summary says how long it took.
@@ -146,11 +147,10 @@ pub fn plan(plan: &SubmitResponse, upload: Option<&Upload>, paint: Paint) -> Str
         ),
         (
             "priority",
-            if spec.priority == 0 {
-                String::new()
-            } else {
-                spec.priority.to_string()
-            },
+            plain(&priorities::shown(
+                spec.priority,
+                spec.priority_class.as_deref(),
+            )),
         ),
         (
             "preemption",

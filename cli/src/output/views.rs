@@ -15,6 +15,7 @@ use super::Paint;
 use super::amounts::{ago, bytes, duration, gpu_hours, memory, metric, milli, moment, money};
 use super::plan::devices_asked;
 use super::tables::{indented, pairs, plain, table, table_of_values};
+use crate::priorities::shown;
 use platform_proto::http::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,6 +71,10 @@ pub fn runs(list: &RunList, now_us: u64, paint: Paint) -> String {
                 run.id.clone(),
                 run_name(run),
                 run.state.clone(),
+                plain(&shown(
+                    run.spec.priority,
+                    run.spec.priority_class.as_deref(),
+                )),
                 plain(&run.user),
                 tags(&run.spec.tags),
                 devices_asked(&run.spec) + if run.simulated { " (simulated)" } else { "" },
@@ -81,21 +86,27 @@ pub fn runs(list: &RunList, now_us: u64, paint: Paint) -> String {
         .collect();
     rows.extend(list.arrays.iter().map(|array| array_row(array, now_us)));
     rows.sort_by_key(|row| std::cmp::Reverse(number(&row[0])));
-    let mut text = table(
-        &[
-            "run",
-            "name",
-            "state",
-            "user",
-            "tags",
-            "devices",
-            "took",
-            "cost",
-            "submitted",
-        ],
-        rows,
-        paint,
-    );
+    let mut columns = vec![
+        "run",
+        "name",
+        "state",
+        "priority",
+        "user",
+        "tags",
+        "devices",
+        "took",
+        "cost",
+        "submitted",
+    ];
+    // Where every run has the usual one there is nothing to tell.
+    let place = columns.iter().position(|column| *column == "priority");
+    if let Some(place) = place.filter(|place| rows.iter().all(|row| row[*place].is_empty())) {
+        columns.remove(place);
+        for row in &mut rows {
+            row.remove(place);
+        }
+    }
+    let mut text = table(&columns, rows, paint);
     if let Some(array) = list.arrays.first() {
         text.push_str(&format!(
             "its runs: platform runs list --array {}\n",
@@ -236,6 +247,10 @@ fn run_head(run: &RunView, now_us: u64, paint: Paint) -> String {
                 .unwrap_or_default(),
         ),
         ("pool", spec.pool.clone().unwrap_or_default()),
+        (
+            "priority",
+            plain(&shown(spec.priority, spec.priority_class.as_deref())),
+        ),
         ("tags", tags(&spec.tags)),
         (
             "model",

@@ -47,6 +47,8 @@ pub fn spec() -> WorkloadSpec {
         tags: BTreeMap::from([("team".to_owned(), "nlp".to_owned())]),
         model: None,
         priority: 0,
+        priority_class: None,
+        never_preempts: false,
         time_limit_ms: None,
         retries: 0,
         start_deadline_ms: None,
@@ -151,6 +153,7 @@ pub fn submit(spec: WorkloadSpec) -> Command {
         spec: Box::new(spec),
         tenant: TenantName::default_tenant(),
         user: UserName::new("ana").expect("a good name"),
+        role: None,
     }
 }
 
@@ -161,6 +164,7 @@ pub fn submit_array(array: &str, spec: WorkloadSpec) -> Command {
         request: Box::new(array.parse().expect("an array")),
         tenant: TenantName::default_tenant(),
         user: UserName::new("ana").expect("a good name"),
+        role: None,
     }
 }
 

@@ -138,6 +138,8 @@ fn past(id: u64, tenant: &str, gpus: u32, came_us: u64, stay_us: u64) -> PastRun
             pool: Some(PoolName::default_pool()),
             tags: BTreeMap::new(),
             model: None,
+            priority_class: None,
+            never_preempts: false,
             priority: 0,
             time_limit_ms: None,
             retries: 0,

@@ -1,7 +1,7 @@
 //! Between the core's types and the HTTP types. Nothing else in the coordinator knows both.
 
-use super::convert_arrays;
 use super::error::ApiError;
+use super::{convert_arrays, convert_priorities};
 use crate::sessions::NodeSeen;
 use coordinator_core::model::{
     Attempt, DeviceGrant, EndKind, LedgerRow, MemberEnd, MemberPhase, Node, NodeCondition, Policy,
@@ -37,6 +37,8 @@ pub fn spec_from_http(spec: RunSpec) -> Result<WorkloadSpec, ApiError> {
         tags: spec.tags,
         model: spec.model,
         priority: spec.priority,
+        priority_class: spec.priority_class,
+        never_preempts: spec.never_preempts,
         time_limit_ms: spec.time_limit_ms,
         retries: spec.retries,
         tenant: spec
@@ -87,6 +89,8 @@ pub fn spec_to_http(spec: &WorkloadSpec) -> RunSpec {
         tags: spec.tags.clone(),
         model: spec.model.clone(),
         priority: spec.priority,
+        priority_class: spec.priority_class.clone(),
+        never_preempts: spec.never_preempts,
         time_limit_ms: spec.time_limit_ms,
         retries: spec.retries,
         tenant: spec.tenant.as_ref().map(ToString::to_string),
@@ -399,11 +403,12 @@ pub fn policy_view(policy: &Policy) -> PolicyView {
         reservation_after_ms: policy.reservation_after_ms,
         retry_wait_ms: policy.retry.first_wait_ms,
         retry_wait_longest_ms: policy.retry.longest_wait_ms,
+        priority_classes: Some(convert_priorities::classes_view(&policy.priority_classes)),
     }
 }
 
-/// A policy that a client sent.
-pub fn policy_from_http(view: PolicyView) -> Result<Policy, ApiError> {
+/// A policy that a client sent; what an older client does not know of stays as it was before.
+pub fn policy_from_http(view: PolicyView, before: &Policy) -> Result<Policy, ApiError> {
     let tag_mode = match view.tag_mode.as_str() {
         "off" => TagMode::Off,
         "warn" => TagMode::Warn,
@@ -443,6 +448,10 @@ pub fn policy_from_http(view: PolicyView) -> Result<Policy, ApiError> {
         retry: RetryPolicy {
             first_wait_ms: view.retry_wait_ms,
             longest_wait_ms: view.retry_wait_longest_ms,
+        },
+        priority_classes: match view.priority_classes {
+            Some(classes) => convert_priorities::classes_from_http(classes)?,
+            None => before.priority_classes.clone(),
         },
     })
 }

@@ -13,6 +13,7 @@ pub(crate) mod convert_arrays;
 mod convert_budgets;
 mod convert_history;
 mod convert_outlook;
+mod convert_priorities;
 mod cost;
 mod error;
 mod history;

@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::{App, convert_outlook};
-use coordinator_core::model::{RunId, TenantName, UserName, WorkloadSpec};
+use coordinator_core::model::{Role, RunId, TenantName, UserName, WorkloadSpec};
 use coordinator_core::scheduler::{self, Durations, Outlook};
 use coordinator_core::state::{Command, Event, State};
 use platform_proto::http::OutlookView;
@@ -21,6 +21,7 @@ pub async fn of_spec(
     spec: WorkloadSpec,
     tenant: TenantName,
     user: UserName,
+    role: Option<Role>,
 ) -> Result<Option<OutlookView>, ApiError> {
     let (copy, durations) = app
         .driver
@@ -31,6 +32,7 @@ pub async fn of_spec(
             spec: Box::new(spec),
             tenant,
             user,
+            role,
         });
         let run = events.iter().find_map(|event| match event {
             Event::RunQueued { run, .. } => Some(*run),

@@ -3,7 +3,8 @@
 use super::auth::Identity;
 use super::error::ApiError;
 use super::{
-    App, arrays, budgets, convert, convert_arrays, convert_outlook, idempotency_key, outlook,
+    App, arrays, budgets, convert, convert_arrays, convert_outlook, convert_priorities,
+    idempotency_key, outlook,
 };
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
@@ -67,6 +68,7 @@ pub async fn submit(
         )
         .hint(format!("store it first: PUT /v1/blobs/{sha256}")));
     }
+    let role = Some(identity.role);
     let tenant = spec
         .tenant
         .clone()
@@ -75,9 +77,9 @@ pub async fn submit(
         let asked = request.outlook.then(|| spec.clone());
         let mut plan = app.driver.read(|state| {
             let (admitted, size) = match &array {
-                None => (state.admit(&tenant, spec)?, None),
+                None => (state.admit(&tenant, role, spec)?, None),
                 Some(request) => {
-                    let (admitted, elements) = state.admit_array(&tenant, spec, request)?;
+                    let (admitted, elements) = state.admit_array(&tenant, role, spec, request)?;
                     (admitted, Some(elements.len()))
                 }
             };
@@ -106,7 +108,7 @@ pub async fn submit(
         })?;
         if let Some(spec) = asked.filter(|_| !plan.starts_now) {
             let user = identity.user.clone();
-            plan.outlook = outlook::of_spec(&app, spec, tenant, user).await?;
+            plan.outlook = outlook::of_spec(&app, spec, tenant, user, role).await?;
         }
         return Ok(Json(plan));
     }
@@ -116,12 +118,14 @@ pub async fn submit(
             spec,
             tenant: identity.tenant.clone(),
             user,
+            role,
         },
         Some(request) => Command::SubmitArray {
             spec,
             request: Box::new(request),
             tenant: identity.tenant.clone(),
             user,
+            role,
         },
     };
     let events = app
@@ -333,6 +337,9 @@ pub async fn explain(
             scheduler::held(state, run, now_us).unwrap_or_else(|| scheduler::explain(state, run));
         if let Some(outlook) = &outlook {
             waiting = waiting.beside(outlook);
+        }
+        if run.phase == RunPhase::Queued {
+            waiting.reasons.extend(convert_priorities::words(&run.spec));
         }
         let view = convert::run_view(state, run, now_us);
         Ok(Json(Explanation {

@@ -303,8 +303,11 @@ pub async fn set_policy(
     Json(request): Json<PolicyView>,
 ) -> Result<Json<PolicyView>, ApiError> {
     identity.require(Role::PlatformAdmin)?;
+    let policy_asked = app
+        .driver
+        .read(|state| convert::policy_from_http(request, state.policy()))?;
     let command = Command::SetPolicy {
-        policy: Box::new(convert::policy_from_http(request)?),
+        policy: Box::new(policy_asked),
     };
     app.propose(&identity, idempotency_key(&headers)?, command)
         .await?;

@@ -63,6 +63,12 @@ pub struct RunSpec {
     /// Higher first, -100 to 100.
     #[serde(default)]
     pub priority: i32,
+    /// A priority by its name in the policy, instead of a number; read, the class of its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class: Option<String>,
+    /// Whether it stops no other run of its tenant. A class says so, whatever was asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_preempts: bool,
     /// Longest time to run, from start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit_ms: Option<u64>,

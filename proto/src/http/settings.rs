@@ -200,6 +200,30 @@ pub struct PolicyView {
     /// The longest that it waits.
     #[serde(default = "five_minutes_ms")]
     pub retry_wait_longest_ms: u64,
+    /// Names of priorities, and who may use each. Absent: as the platform has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_classes: Option<BTreeMap<String, PriorityClassView>>,
+}
+
+/// A priority with a name: for its own number and every lower one down to the next class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriorityClassView {
+    /// Its number; higher first, -100 to 100.
+    pub priority: i32,
+    /// The least role that may use it; absent: whoever may submit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Tenants whose runs may use it, with all below them; none: every tenant's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<String>,
+    /// Whether its runs may stop lower ones of their tenant.
+    #[serde(default = "yes")]
+    pub preempts: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn five_seconds_ms() -> u64 {

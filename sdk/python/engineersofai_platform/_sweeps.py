@@ -37,6 +37,7 @@ def sweep(
     samples: Optional[int] = None,
     seed: Optional[int] = None,
     at_most: Optional[int] = None,
+    priority: Union[int, str, None] = None,
     tags: Optional[Mapping[str, str]] = None,
     folder: Union[str, os.PathLike[str]] = ".",
     options: Sequence[str] = (),
@@ -47,8 +48,9 @@ def sweep(
 
     A parameter is a list of values, or text as `platform run --sweep` takes it: `"2..6"`, or with
     `samples` also `"0.0001..0.1:log"`. With `samples` so many are drawn, the same ones for the same
-    `seed`; `at_most` run at once. `options` are further flags of `platform run`. Raises PlatformError
-    with what the platform said when it refused.
+    `seed`; `at_most` run at once. `priority` is a class of the policy, such as `"high"`, or a number.
+    `options` are further flags of `platform run`. Raises PlatformError with what the platform said when
+    it refused.
     """
     import json
     import subprocess
@@ -64,6 +66,8 @@ def sweep(
             arguments += ["--seed", str(seed)]
     elif seed is not None:
         raise PlatformError("a grid draws nothing, so a seed has no use; allowed with samples=N")
+    if priority is not None:
+        arguments += ["--priority", str(priority)]
     if at_most is not None:
         arguments += ["--at-most", str(at_most)]
     for key, value in (tags or {}).items():

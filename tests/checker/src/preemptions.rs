@@ -128,7 +128,7 @@ fn judge_form<'a>(
     Some((victim, claimant))
 }
 
-/// Within a tenant a higher priority takes; from another tenant only the owner of what it borrows.
+/// Within a tenant a higher priority of a class that may takes; from another tenant only the owner of what it borrows.
 /// Whoever stops is counted as gone, and whoever that is for as being there.
 fn why_no_right<'a>(
     state: &State,
@@ -139,6 +139,9 @@ fn why_no_right<'a>(
     stopped: &BTreeSet<RunId>,
 ) -> Option<String> {
     if claimant.tenant == victim.tenant {
+        if claimant.spec.never_preempts {
+            return Some("its class stops nobody of its tenant".to_owned());
+        }
         let (asks, holds) = (claimant.spec.priority, victim.spec.priority);
         return (asks <= holds).then(|| format!("priority {asks} against {holds}"));
     }

@@ -103,6 +103,7 @@ fn specs() -> impl Strategy<Value = WorkloadSpec> {
             prop_oneof![6 => Just((0_i32, 0_u32)), 2 => (-3_i32..4, 0_u32..3)],
             prop::bool::weighted(0.85),
             prop::bool::weighted(0.2),
+            prop::bool::weighted(0.2),
         ),
     )
         .prop_map(
@@ -113,7 +114,7 @@ fn specs() -> impl Strategy<Value = WorkloadSpec> {
                 model,
                 gold,
                 host,
-                (limit, (priority, retries), preemptible, capped),
+                (limit, (priority, retries), preemptible, capped, never_preempts),
             )| {
                 WorkloadSpec {
                     nodes,
@@ -126,6 +127,7 @@ fn specs() -> impl Strategy<Value = WorkloadSpec> {
                     retries,
                     priority,
                     preemptible,
+                    never_preempts,
                     model: capped.then(|| "bert".to_owned()),
                     ..spec
                 }
@@ -294,7 +296,7 @@ impl History {
                 (attempt.placed_us, &attempt.stopping, nodes)
             });
             lines.push(format!(
-                "{} {} {:?} {:?} x {} {:?} {:?} MiB {:?} {:?}/{:?} priority {} preemptible {} claim {}: {held:?}",
+                "{} {} {:?} {:?} x {} {:?} {:?} MiB {:?} {:?}/{:?} priority {} stops nobody {} preemptible {} claim {}: {held:?}",
                 run.id,
                 run.tenant,
                 run.phase,
@@ -306,6 +308,7 @@ impl History {
                 spec.cpu_milli,
                 spec.memory_mib,
                 spec.priority,
+                spec.never_preempts,
                 spec.preemptible,
                 run.has_claim,
             ));

@@ -557,6 +557,18 @@ fn stopping_a_run_without_a_right_or_a_need_is_found() {
                 |found| matches!(found, Violation::NoRight { .. }),
             ),
             (
+                "for one of the same tenant whose class stops nobody",
+                |world, plan| {
+                    let patient = WorkloadSpec {
+                        priority: 9,
+                        never_preempts: true,
+                        ..gpus(1)
+                    };
+                    plan.preemptions[0].claimant = world.submit_for("guests", patient);
+                },
+                |found| matches!(found, Violation::NoRight { .. }),
+            ),
+            (
                 "for more than is guaranteed",
                 |world, plan| {
                     let large = world.submit_for(

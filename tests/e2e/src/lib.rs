@@ -9,5 +9,5 @@ pub mod random;
 pub mod wait;
 
 pub use http::{Http, Reply};
-pub use platform::{Finished, Options, Platform, binary};
+pub use platform::{Finished, Options, Platform, binary, finish};
 pub use wait::{eventually, skip};

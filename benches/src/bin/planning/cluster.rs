@@ -133,6 +133,7 @@ impl Cluster {
             }),
             tenant,
             user: UserName::new("bench")?,
+            role: None,
         })?;
         match events.first() {
             Some(Event::RunQueued { run, .. }) => Ok(*run),

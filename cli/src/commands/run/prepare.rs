@@ -4,6 +4,7 @@ use super::command;
 use super::sweep::Sweep;
 use crate::failure::{Failure, on_path};
 use crate::pack::{self, Listing};
+use crate::priorities;
 use crate::project::{self, Project};
 use platform_proto::http::{RunSpec, WarningSpec};
 use std::path::{Path, PathBuf};
@@ -108,6 +109,9 @@ pub fn spec(
         }
         (false, None) => None,
     };
+    let (priority, priority_class) = project
+        .priority
+        .map_or((0, None), priorities::Priority::split);
     Ok(RunSpec {
         name: project
             .name
@@ -128,7 +132,9 @@ pub fn spec(
         pool: project.pool,
         tags: project.tags,
         model: project.model,
-        priority: project.priority.unwrap_or(0),
+        priority,
+        priority_class,
+        never_preempts: false,
         time_limit_ms: project.time_limit_ms,
         retries: project.retries.unwrap_or(0),
         tenant: typed.tenant.clone(),

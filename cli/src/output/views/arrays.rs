@@ -4,7 +4,7 @@ use super::super::Paint;
 use super::super::amounts::{ago, duration, gpu_hours, moment, money};
 use super::super::plan::devices_asked;
 use super::super::tables::{pairs, plain};
-use super::tags;
+use super::{shown, tags};
 use platform_proto::http::{ArrayView, ElementView};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -106,6 +106,10 @@ pub fn array_row(array: &ArrayView, now_us: u64) -> Vec<String> {
         array.id.clone(),
         format!("{} ({})", plain(&array.spec.name), array_progress(array)),
         array.state.clone(),
+        plain(&shown(
+            array.spec.priority,
+            array.spec.priority_class.as_deref(),
+        )),
         plain(&array.user),
         tags(&array.spec.tags),
         format!("{} each", devices_asked(&array.spec)),

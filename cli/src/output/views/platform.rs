@@ -433,6 +433,7 @@ pub fn policy(policy: &PolicyView) -> String {
             },
         ),
         ("price of a GPU-hour", prices.join("\n")),
+        ("priorities", priorities(policy)),
         (
             "fair share",
             match policy.fair_share_half_life_ms {
@@ -466,6 +467,30 @@ pub fn policy(policy: &PolicyView) -> String {
             ),
         ),
     ])
+}
+
+/// The priority classes, highest first, and whom each is for.
+fn priorities(policy: &PolicyView) -> String {
+    let mut classes: Vec<_> = policy.priority_classes.iter().flatten().collect();
+    classes.sort_by_key(|(_, class)| std::cmp::Reverse(class.priority));
+    if classes.is_empty() {
+        return "numbers alone, -100 to 100, open to all".to_owned();
+    }
+    let lines: Vec<String> = classes
+        .into_iter()
+        .map(|(name, class)| {
+            let role = class.role.as_deref().map_or_else(String::new, |role| {
+                format!(", for a {} and above", plain(role))
+            });
+            let tenants = match class.tenants.as_slice() {
+                [] => String::new(),
+                tenants => format!(", for runs of {}", plain(&tenants.join(", "))),
+            };
+            let right = if class.preempts { "" } else { ", stops nobody" };
+            format!("{}  {}{role}{tenants}{right}", plain(name), class.priority)
+        })
+        .collect();
+    lines.join("\n")
 }
 
 /// `platform cost`.

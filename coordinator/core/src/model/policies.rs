@@ -2,8 +2,8 @@
 //! preemption.
 
 use super::{
-    MemberDemand, PoolName, PoolOrder, RetryPolicy, ScheduledPrice, TenantName, UserName,
-    WorkloadSpec,
+    MemberDemand, PoolName, PoolOrder, PriorityClass, RetryPolicy, ScheduledPrice, TenantName,
+    UserName, WorkloadSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -77,6 +77,9 @@ pub struct Policy {
     /// How long a run waits after a failure before it is tried again.
     #[serde(default)]
     pub retry: RetryPolicy,
+    /// Names of priorities, and who may use each; with none, every priority is everybody's.
+    #[serde(default = "PriorityClass::standard")]
+    pub priority_classes: BTreeMap<String, PriorityClass>,
 }
 
 /// What a missing cost tag does.
@@ -117,6 +120,7 @@ impl Default for Policy {
             fair_share_half_life_ms: Self::default_fair_share_half_life_ms(),
             reservation_after_ms: Self::default_reservation_after_ms(),
             retry: RetryPolicy::default(),
+            priority_classes: PriorityClass::standard(),
         }
     }
 }

@@ -44,6 +44,12 @@ pub struct WorkloadSpec {
     pub model: Option<String>,
     /// Higher first, -100 to 100.
     pub priority: i32,
+    /// The class of its priority in the policy; as submitted it may be given instead of a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class: Option<String>,
+    /// Whether it stops no other run of its tenant, as its class said when it was admitted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_preempts: bool,
     /// Longest time to run, from start.
     pub time_limit_ms: Option<u64>,
     /// How often a failure of the user's own making is tried again.

@@ -7,13 +7,14 @@
 pub mod arrays;
 pub mod budgets;
 mod fit;
+pub(crate) mod priorities;
 pub mod quotas;
 mod sums;
 mod tags;
 
 use crate::model::{
-    Makes, NodeDescription, Policy, Pool, PoolName, Tenant, TenantName, TenantTree, WorkloadSpec,
-    is_name, is_of_model,
+    Makes, NodeDescription, PRIORITY_BOUND, Policy, Pool, PoolName, Role, Tenant, TenantName,
+    TenantTree, WorkloadSpec, is_name, is_of_model,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -96,6 +97,16 @@ pub struct Surroundings<'a> {
     pub tenants: &'a TenantTree,
     /// Tenant to be charged.
     pub tenant: &'a Tenant,
+    /// Role of who asks; absent where a spec that was admitted is looked at again, and where an entry
+    /// of the log does not say.
+    pub role: Option<Role>,
+}
+
+impl Surroundings<'_> {
+    /// The same, asked by somebody of this role.
+    pub fn asked_by(self, role: Option<Role>) -> Self {
+        Self { role, ..self }
+    }
 }
 
 /// A spec that has passed admission.
@@ -111,7 +122,6 @@ pub struct Admitted {
 
 const MOST_NODES: u32 = 10_000;
 const MOST_RETRIES: u32 = 100;
-const PRIORITY_BOUND: i32 = 100;
 /// Longest name, command or environment of a spec in bytes: it travels through the log, so it is
 /// kept far below what one log entry may be.
 const MOST_SPEC_BYTES: usize = 256 * 1024;
@@ -135,6 +145,7 @@ pub fn resolve(around: Surroundings<'_>, spec: WorkloadSpec) -> Result<Admitted,
     if spec.tenant.is_none() {
         spec.tenant = Some(around.tenant.name.clone());
     }
+    priorities::resolve(around, &mut spec)?;
     warnings.extend(tags::check(around.policy, &spec)?);
     resolve_memory_cap(around.policy, &makes, &mut spec, &mut defaulted)?;
     fit::check_ever_fits(&pool, &makes, &spec, &around.policy.demand(&spec))?;

@@ -236,7 +236,7 @@ impl<'a> Claim<'a> {
             && tenants.below(Some(own)).next().is_none();
         let may_take = |tenant: &TenantName, lowest: i32| {
             if tenant == own {
-                return self.run.spec.priority > lowest;
+                return !self.run.spec.never_preempts && self.run.spec.priority > lowest;
             }
             !is_owed_nothing
                 && self.state.reclaims_from(

@@ -2,8 +2,8 @@
 
 use super::{Command, Entry, Event, State};
 use crate::model::{
-    Attempt, AuditEntry, LedgerRow, Member, OutboxBody, OutboxRecord, Run, TenantName, UserName,
-    WorkloadSpec,
+    Attempt, AuditEntry, LedgerRow, Member, OutboxBody, OutboxRecord, Role, Run, TenantName,
+    UserName, WorkloadSpec,
 };
 use std::fmt::Write as _;
 
@@ -226,6 +226,7 @@ fn submit_detail(
     spec: &WorkloadSpec,
     tenant: &TenantName,
     user: &UserName,
+    role: Option<Role>,
 ) -> std::fmt::Result {
     write!(
             text,
@@ -242,6 +243,17 @@ fn submit_detail(
                 .iter()
                 .try_for_each(|dependency| write!(text, " after={dependency}"))
         })
+        .and_then(|()| match (&spec.priority_class, role) {
+            // Entries from before there were classes keep the words that they were chained with.
+            (None, None) => Ok(()),
+            (class, role) => write!(
+                text,
+                " priority={} class={} role={}",
+                spec.priority,
+                class.as_deref().unwrap_or_default(),
+                role.map_or("", Role::as_str)
+            ),
+        })
 }
 
 /// What a reader of the audit wants beside who, what and when. Never a secret: of the environment
@@ -249,13 +261,19 @@ fn submit_detail(
 fn detail(command: &Command) -> String {
     let mut text = String::new();
     let written = match command {
-        Command::Submit { spec, tenant, user } => submit_detail(&mut text, spec, tenant, user),
+        Command::Submit {
+            spec,
+            tenant,
+            user,
+            role,
+        } => submit_detail(&mut text, spec, tenant, user, *role),
         Command::SubmitArray {
             spec,
             request,
             tenant,
             user,
-        } => submit_detail(&mut text, spec, tenant, user).and_then(|()| {
+            role,
+        } => submit_detail(&mut text, spec, tenant, user, *role).and_then(|()| {
             let indexes: Vec<String> = request.indexes.iter().map(ToString::to_string).collect();
             write!(
                 text,

@@ -7,7 +7,7 @@
 
 use super::{Event, Outcome, State};
 use crate::model::{
-    Array, ArrayId, ArrayRequest, Cancellation, Element, LedgerRow, Run, RunId, RunOutcome,
+    Array, ArrayId, ArrayRequest, Cancellation, Element, LedgerRow, Role, Run, RunId, RunOutcome,
     RunPhase, StopReason, Submission, TenantName, UserName, WorkloadSpec,
 };
 use crate::policy::arrays::Elements;
@@ -122,11 +122,12 @@ impl State {
     pub fn admit_array(
         &self,
         tenant: &TenantName,
+        role: Option<Role>,
         spec: WorkloadSpec,
         request: &ArrayRequest,
     ) -> Result<(Admitted, Elements), Refusal> {
         let elements = policy::arrays::elements(request)?;
-        let admitted = self.admit(tenant, spec)?;
+        let admitted = self.admit(tenant, role, spec)?;
         policy::arrays::check_size(&admitted.spec, &elements)?;
         Ok((admitted, elements))
     }
@@ -137,9 +138,10 @@ impl State {
         request: &ArrayRequest,
         tenant: &TenantName,
         user: &UserName,
+        role: Option<Role>,
     ) -> Outcome {
         let charged = spec.tenant.clone().unwrap_or_else(|| tenant.clone());
-        let (admitted, elements) = self.admit_array(&charged, spec.clone(), request)?;
+        let (admitted, elements) = self.admit_array(&charged, role, spec.clone(), request)?;
         let id = ArrayId(self.next_run);
         let spec = Arc::new(admitted.spec);
         let mut line = ArrayLine::default();

@@ -2,8 +2,8 @@
 
 use crate::model::{
     ArrayId, ArrayRequest, Budget, DeviceId, Epoch, MemberEnd, MemberKey, MemberPhase,
-    NodeDescription, NodeName, Policy, PoolName, PoolOrder, RunId, TenantName, Token, UserName,
-    WorkloadSpec,
+    NodeDescription, NodeName, Policy, PoolName, PoolOrder, Role, RunId, TenantName, Token,
+    UserName, WorkloadSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,9 @@ pub enum Command {
         tenant: TenantName,
         /// Submitter.
         user: UserName,
+        /// Role of the submitter's token; absent in entries written before priorities had classes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<Role>,
     },
     /// Queue an array of runs.
     SubmitArray {
@@ -43,6 +46,9 @@ pub enum Command {
         tenant: TenantName,
         /// Submitter.
         user: UserName,
+        /// Role of the submitter's token; absent in entries written before priorities had classes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<Role>,
     },
     /// Stop every element of an array that has not ended.
     CancelArray {

@@ -216,13 +216,19 @@ impl State {
 
     fn dispatch(&mut self, entry: &Entry) -> Outcome {
         match &entry.command {
-            Command::Submit { spec, tenant, user } => self.submit(spec, tenant, user),
+            Command::Submit {
+                spec,
+                tenant,
+                user,
+                role,
+            } => self.submit(spec, tenant, user, *role),
             Command::SubmitArray {
                 spec,
                 request,
                 tenant,
                 user,
-            } => self.submit_array(spec, request, tenant, user),
+                role,
+            } => self.submit_array(spec, request, tenant, user, *role),
             Command::CancelArray { array, reason } => {
                 self.cancel_array(*array, &entry.actor, reason.as_ref())
             }
@@ -447,6 +453,7 @@ impl State {
             makes: self.makes(),
             tenants: &self.tenants,
             tenant,
+            role: None,
         })
     }
 

@@ -74,7 +74,7 @@ impl State {
     }
 
     /// By what right a waiting run may take the devices of a live one, as things are now: a higher
-    /// priority within its tenant, or a guarantee that the other tenant borrows. Time aside.
+    /// priority within its tenant of a class that may, or a guarantee that the other tenant borrows. Time aside.
     pub fn claim_on(&self, claimant: &Run, victim: &Run) -> Option<StopReason> {
         self.claim_beside(claimant, victim, |_| 0, |_| 0)
     }
@@ -97,11 +97,11 @@ impl State {
             return None;
         }
         if claimant.tenant == victim.tenant {
-            return (claimant.spec.priority > victim.spec.priority).then_some(
-                StopReason::Preempted {
-                    claimant: claimant.id,
-                },
-            );
+            let may_take =
+                !claimant.spec.never_preempts && claimant.spec.priority > victim.spec.priority;
+            return may_take.then_some(StopReason::Preempted {
+                claimant: claimant.id,
+            });
         }
         self.reclaims_from(claimant, &victim.tenant, given_milli, claimed_milli)
             .then_some(StopReason::Reclaimed {

@@ -25,6 +25,8 @@ pub struct Shape {
     pub nodes: u32,
     /// Whether it may borrow.
     pub preemptible: bool,
+    /// Whether it stops nobody of its tenant: one that does not must not stand before one that may.
+    pub never_preempts: bool,
     /// Model whose cap binds it.
     pub model: Option<String>,
     /// Longest time to run: what ends soon may use what is kept for others later.
@@ -37,6 +39,7 @@ impl Shape {
             demand: run.spec.demand(),
             nodes: run.spec.nodes,
             preemptible: run.spec.preemptible,
+            never_preempts: run.spec.never_preempts,
             model: run.spec.model.clone(),
             time_limit_ms: run.spec.time_limit_ms,
         }

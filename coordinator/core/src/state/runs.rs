@@ -3,7 +3,7 @@
 use super::index::{held_milli, note_stoppable};
 use super::{Event, Outcome, State};
 use crate::model::{
-    Attempt, Cancellation, Element, EndKind, MemberEnd, Run, RunId, RunOutcome, RunPhase,
+    Attempt, Cancellation, Element, EndKind, MemberEnd, Role, Run, RunId, RunOutcome, RunPhase,
     StopReason, Submission, TenantName, UserName, WorkloadSpec,
 };
 use crate::policy::{self, Admitted, Refusal, RefusalKind};
@@ -14,8 +14,14 @@ const MOST_LOSSES: u32 = 10;
 
 impl State {
     /// What a submit that is charged to this tenant would be admitted as, or why it is refused.
-    pub fn admit(&self, tenant: &TenantName, spec: WorkloadSpec) -> Result<Admitted, Refusal> {
-        let mut admitted = policy::resolve(self.surroundings(tenant)?, spec)?;
+    /// `role` is the submitter's.
+    pub fn admit(
+        &self,
+        tenant: &TenantName,
+        role: Option<Role>,
+        spec: WorkloadSpec,
+    ) -> Result<Admitted, Refusal> {
+        let mut admitted = policy::resolve(self.surroundings(tenant)?.asked_by(role), spec)?;
         self.check_dependencies(&admitted.spec.after, tenant)?;
         if let Some(refusal) = self.stopped_by(tenant, &admitted.spec) {
             return Err(refusal);
@@ -30,9 +36,10 @@ impl State {
         spec: &WorkloadSpec,
         tenant: &TenantName,
         user: &UserName,
+        role: Option<Role>,
     ) -> Outcome {
         let charged = spec.tenant.clone().unwrap_or_else(|| tenant.clone());
-        let admitted = self.admit(&charged, spec.clone())?;
+        let admitted = self.admit(&charged, role, spec.clone())?;
         let spec = Arc::new(admitted.spec);
         let warnings = admitted.warnings;
         let run = self.new_run(spec.clone(), &charged, user, None);

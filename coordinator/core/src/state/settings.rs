@@ -2,7 +2,7 @@
 
 use super::{Event, Outcome, State};
 use crate::model::{Policy, Pool, PoolName, PoolOrder, Token};
-use crate::policy::{Refusal, RefusalKind, unknown_pool};
+use crate::policy::{self, Refusal, RefusalKind, unknown_pool};
 
 const LONGEST_DESCRIPTION: usize = 500;
 /// A day: a run that may hold borrowed devices for longer than that has taken them.
@@ -161,6 +161,7 @@ impl State {
             ))
             .allowed("0 s to 24 h, and the longest no shorter than the first"));
         }
+        policy::priorities::check_classes(policy, &self.tenants)?;
         self.pace_recent(policy.fair_share_half_life_ms);
         self.policy = Policy {
             version: self.policy.version + 1,

@@ -10,6 +10,7 @@ mod nodes;
 mod ordering;
 mod placement;
 mod preemption;
+mod priorities;
 mod reports;
 mod settings;
 mod sums;

@@ -246,7 +246,13 @@ impl<'a> Replay<'a> {
             .array
             .and_then(|array| self.whole_arrays.get(&array).copied());
         let command = match whole {
-            None => Command::Submit { spec, tenant, user },
+            // Its priority is what it was admitted with, whoever may use which now.
+            None => Command::Submit {
+                spec,
+                tenant,
+                user,
+                role: None,
+            },
             Some(array) => Command::SubmitArray {
                 spec,
                 request: Box::new(ArrayRequest {
@@ -260,6 +266,7 @@ impl<'a> Replay<'a> {
                 }),
                 tenant,
                 user,
+                role: None,
             },
         };
         let events = self.trial.apply(command);

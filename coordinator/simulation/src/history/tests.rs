@@ -104,6 +104,8 @@ fn past(id: u64, name: &str, gpus: u32, came_s: u64, stayed_s: u64) -> PastRun {
             pool: Some(PoolName::default_pool()),
             tags: BTreeMap::new(),
             model: None,
+            priority_class: None,
+            never_preempts: false,
             priority: 0,
             time_limit_ms: None,
             retries: 0,

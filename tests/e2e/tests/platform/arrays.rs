@@ -342,7 +342,7 @@ fn a_script_starts_a_sweep_with_the_sdk() {
     std::fs::write(&gate, "").expect("written");
     let script = format!(
         "import engineersofai_platform as platform\n\
-         print(platform.sweep(['train.py', {gate:?}, '{{lr}}'], {{'lr': [0.5, True, 'a b']}}, at_most=1, \
+         print(platform.sweep(['train.py', {gate:?}, '{{lr}}'], {{'lr': [0.5, True, 'a b']}}, at_most=1, priority='low', \
          tags={{'team': 'nlp'}}, folder={folder:?}, options=['--gpus', '0']))\n\
          try:\n    platform.sweep(['train.py'], {{'lr': [1]}}, folder={folder:?})\n\
          except platform.PlatformError as error:\n    print(error)\n"
@@ -365,6 +365,7 @@ fn a_script_starts_a_sweep_with_the_sdk() {
     );
     let view = wait_for_array(&platform, told[0], &json!({"state": "succeeded"}));
     assert_eq!((&view["size"], &view["most_alive"]), (&json!(3), &json!(1)));
+    assert_eq!(view["spec"]["priority_class"], "low");
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod history;
 mod main_job;
 mod notebook;
 mod ordering;
+mod priorities;
 mod processes;
 mod retries;
 mod roles;

@@ -5,7 +5,7 @@
 //! then what gives up least.
 
 use super::victims;
-use crate::model::{MemberDemand, PoolName, Run, RunId, WorkloadSpec};
+use crate::model::{MemberDemand, PoolName, Role, Run, RunId, WorkloadSpec};
 use crate::policy::{self, gpus};
 use crate::scheduler::{Reservation, Tier, Trial, explain_spec};
 use crate::state::State;
@@ -168,8 +168,12 @@ impl Looking<'_> {
 
     /// The spec as admission would take it.
     fn admitted(&self, spec: WorkloadSpec) -> Option<WorkloadSpec> {
+        self.admitted_for(None, spec)
+    }
+
+    fn admitted_for(&self, role: Option<Role>, spec: WorkloadSpec) -> Option<WorkloadSpec> {
         let around = self.state.surroundings(&self.run.tenant).ok()?;
-        policy::resolve(around, spec)
+        policy::resolve(around.asked_by(role), spec)
             .ok()
             .map(|admitted| admitted.spec)
     }
@@ -410,9 +414,11 @@ impl Looking<'_> {
         for priority in steps {
             let spec = WorkloadSpec {
                 priority,
+                priority_class: None,
                 ..self.spec()
             };
-            if let Some(spec) = self.admitted(spec) {
+            // Who will ask is not known here: only what is open to every member is named.
+            if let Some(spec) = self.admitted_for(Some(Role::Member), spec) {
                 candidates.push(Candidate {
                     // It gives up nothing of its own, and takes from its colleagues: the last resort.
                     lost_milli: 1000,

@@ -303,6 +303,7 @@ fn a_sweep_gives_each_element_its_parameters_and_fills_them_in() {
         }),
         tenant: TenantName::default_tenant(),
         user: UserName::new("ana").expect("a good name"),
+        role: None,
     };
     let events = world.accept(sweep(vec![set("0.1"), set("0.01")]));
     let [Event::ArraySubmitted { array, .. }] = events.as_slice() else {
@@ -362,6 +363,7 @@ fn a_command_that_grows_without_bound_when_it_is_filled_in_is_refused() {
         }),
         tenant: TenantName::default_tenant(),
         user: UserName::new("ana").expect("a good name"),
+        role: None,
     });
     assert_eq!(
         refusal.message,

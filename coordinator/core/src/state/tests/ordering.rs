@@ -45,6 +45,7 @@ fn the_shortest_predicted_goes_first_and_the_unknown_last() {
         spec: Box::new(spec),
         tenant: tenant_name("default"),
         user: crate::model::UserName::new("bob").expect("a good name"),
+        role: None,
     };
     let unknown = RunId(7);
     world.accept(bob(named("mystery")));
