@@ -50,7 +50,8 @@ pub fn propose(
             );
         }
     }
-    for reservation in kept.iter().filter(|kept| kept.guaranteed) {
+    let for_good = |kept: &&Reservation| kept.guaranteed && !kept.is_owed_at_once(state, now_us);
+    for reservation in kept.iter().filter(for_good) {
         for member in &reservation.members {
             holders.kept.insert(&member.node, reservation.run);
         }

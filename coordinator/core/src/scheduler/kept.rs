@@ -23,7 +23,9 @@ pub fn explain(state: &State, run: &Run, mut waiting: Waiting) -> Waiting {
         return waiting;
     }
     if let Some(own) = plan.reservations.iter().find(|kept| kept.run == run.id) {
-        waiting.reasons.push(own_words(own, now_us));
+        waiting
+            .reasons
+            .push(own_words(own, is_owed(state, run, now_us), now_us));
         return waiting;
     }
     let Some(kept) = plan
@@ -33,12 +35,23 @@ pub fn explain(state: &State, run: &Run, mut waiting: Waiting) -> Waiting {
     else {
         return waiting;
     };
-    waiting.reasons.push(format!(
-        "{} kept for {}, which has found no room for {} s",
-        nodes(kept),
-        kept.run,
-        waited_s(state, kept, now_us)
-    ));
+    let holder = state.runs().get(&kept.run);
+    waiting
+        .reasons
+        .push(if holder.is_some_and(|run| is_owed(state, run, now_us)) {
+            format!(
+                "{} kept for {}, to which others give back what they borrow",
+                nodes(kept),
+                kept.run
+            )
+        } else {
+            format!(
+                "{} kept for {}, which has found no room for {} s",
+                nodes(kept),
+                kept.run,
+                waited_s(state, kept, now_us)
+            )
+        });
     if waiting.tier == Tier::NextPlan {
         waiting.tier = Tier::WaitingForReserved;
         waiting.summary = format!("the room that is free is kept for {}", kept.run);
@@ -57,9 +70,18 @@ pub fn explain(state: &State, run: &Run, mut waiting: Waiting) -> Waiting {
     waiting
 }
 
-fn own_words(own: &Reservation, now_us: u64) -> String {
+/// Whether devices are kept for a run before it has waited for long: it is owed what others borrow.
+fn is_owed(state: &State, run: &Run, now_us: u64) -> bool {
+    super::reserve::due_us(state, run) > now_us
+}
+
+fn own_words(own: &Reservation, is_owed: bool, now_us: u64) -> String {
     let nodes = nodes(own);
     match own.start_us {
+        Some(start_us) if is_owed => format!(
+            "{nodes} kept for it: it starts in {} s at the latest, as those who borrow there give way",
+            start_us.saturating_sub(now_us).div_ceil(1_000_000)
+        ),
         Some(start_us) => format!(
             "{nodes} kept for it: it starts in {} s at the latest, by the time limits of what runs there",
             start_us.saturating_sub(now_us).div_ceil(1_000_000)

@@ -18,6 +18,10 @@ use crate::policy::quotas::{self, Standing};
 use crate::state::{Lines, MemberPlacement, Placement, QueuePlace, State};
 use std::collections::{BTreeMap, BTreeSet, btree_set};
 
+/// Runs of which a pass asks whether others borrow what is guaranteed to them: each is a look at the
+/// tenants, and few have anything kept.
+const MOST_OWED_LOOKS: usize = 32;
+
 pub struct Pass<'a> {
     state: &'a State,
     pool: &'a PoolName,
@@ -38,6 +42,8 @@ pub struct Pass<'a> {
     planned_sums_mib: Option<BTreeMap<String, u64>>,
     placed: BTreeSet<RunId>,
     looks: usize,
+    /// How often it was asked whether a run is owed anything.
+    owed_looks: usize,
 }
 
 /// One tenant's lines of equal runs, the first of each in order.
@@ -88,6 +94,7 @@ impl<'a> Pass<'a> {
             planned_sums_mib: None,
             placed: BTreeSet::new(),
             looks: 0,
+            owed_looks: 0,
         }
     }
 
@@ -319,25 +326,44 @@ impl<'a> Pass<'a> {
         taken
     }
 
-    /// Keeps devices for a run that has found no room for too long: of each tenant for the first, as
-    /// those behind it wait for it anyway, and for few at once.
+    /// Keeps devices for a run that has found no room for too long, or that others borrow from: of each
+    /// tenant for the first, as those behind it wait for it anyway, and for few at once.
     fn keep_for(&mut self, run: &Run, phase: Phase, plan: &Plan) {
-        let is_full = self.kept.len() >= MOST_RESERVATIONS;
-        if is_full || reserve::due_us(self.state, run) > self.now_us || self.has_kept_for(run) {
+        if self.kept.len() >= MOST_RESERVATIONS || self.has_kept_for(run) {
             return;
         }
-        let room = &self.room;
+        let is_due = reserve::due_us(self.state, run) <= self.now_us;
         // A phase lets nobody of the one before be kept from.
         let guaranteed = phase == Phase::Guaranteed;
-        let reservation =
-            self.keeper
-                .reserve(run, guaranteed, &plan.placements, &self.kept, |node| {
-                    room.has(node)
-                });
+        let is_owed = guaranteed && self.is_owed(run);
+        let (room, keeper) = (&self.room, &mut self.keeper);
+        let is_offered = |node: &NodeName| room.has(node);
+        let (placed, kept) = (plan.placements.as_slice(), self.kept.as_slice());
+        let mut reservation = None;
+        if is_owed {
+            reservation = keeper.reserve_owed(run, placed, kept, is_offered);
+        }
+        if is_due && reservation.is_none() {
+            reservation = keeper.reserve(run, guaranteed, placed, kept, is_offered);
+        }
         if let Some(reservation) = reservation {
             self.kept.push(reservation);
             self.close(self.kept.len() - 1, true);
         }
+    }
+
+    /// Whether others borrow what is guaranteed to a run.
+    fn is_owed(&mut self, run: &Run) -> bool {
+        if self.owed_looks >= MOST_OWED_LOOKS
+            || !quotas::is_metered(self.state.tenants(), self.pool)
+        {
+            return false;
+        }
+        self.owed_looks += 1;
+        let holders = self.state.stoppable(self.pool).into_iter().flatten();
+        holders.map(|(tenant, _)| tenant).any(|tenant| {
+            *tenant != run.tenant && self.state.reclaims_from(run, tenant, |_| 0, |_| 0)
+        })
     }
 
     fn has_kept_for(&self, run: &Run) -> bool {

@@ -17,6 +17,7 @@ mod notebook;
 mod ordering;
 mod priorities;
 mod processes;
+mod reclaim;
 mod retries;
 mod roles;
 mod scheduling;

@@ -129,7 +129,8 @@ impl Holder {
             .collect()
     }
 
-    fn of(state: &State, node: &Node, key: MemberKey) -> Option<Self> {
+    /// What one member holds of a node.
+    pub fn of(state: &State, node: &Node, key: MemberKey) -> Option<Self> {
         let run = state.runs().get(&key.run)?;
         let attempt = run.attempt(key.attempt)?;
         let member = attempt.members.get(key.member as usize)?;

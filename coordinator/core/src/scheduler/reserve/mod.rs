@@ -13,6 +13,7 @@
 
 mod holders;
 mod offers;
+mod owed;
 mod tenures;
 
 pub use holders::BEYOND_LIMIT_US;
@@ -47,6 +48,15 @@ impl Reservation {
     /// Whether a run that is placed now would be gone in time.
     pub fn lets_start(&self, run: &Run, now_us: u64) -> bool {
         run.spec.time_limit_ms.is_some() && end_if_placed_us(run, now_us) <= self.backfill_until_us
+    }
+
+    /// Whether it is kept for what a run is owed, and whoever borrows there can be asked now: the run
+    /// asks wherever that costs least, and does not need these devices in particular.
+    pub fn is_owed_at_once(&self, state: &State, now_us: u64) -> bool {
+        let is_due = |run: &Run| due_us(state, run) <= now_us;
+        let at_once_us = now_us.saturating_add(owed::GRACE_US);
+        !state.runs().get(&self.run).is_some_and(is_due)
+            && self.start_us.is_some_and(|start_us| start_us <= at_once_us)
     }
 
     /// The longest time limit with which a run would be gone in time, in milliseconds.

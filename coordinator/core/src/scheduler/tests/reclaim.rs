@@ -69,6 +69,7 @@ fn an_owner_has_its_quota_back_after_the_minimum_run_and_the_victims_grace() {
         [
             "1 of 1 nodes: GPUs exhausted",
             "run-1, run-2, run-3, run-4 may have to give way to it, once each has run for 30 s",
+            "devices of 1 node (node-1) are kept for it: it starts in 60 s at the latest, as those who borrow there give way",
         ]
     );
     world.now_us = waits.again_at_us.expect("a time");
@@ -86,6 +87,38 @@ fn an_owner_has_its_quota_back_after_the_minimum_run_and_the_victims_grace() {
     stop(&mut world, &stopped[1..]);
     assert_eq!(world.plan_and_place(), [owner]);
     assert!(world.state.queues().contains(world.run(thief)));
+}
+
+#[test]
+fn nobody_comes_to_a_node_where_an_owner_waits_for_the_first_while_of_those_who_borrow() {
+    let mut world = World::with_nodes(&[("node-1", "4xA100-80G"), ("node-2", "2xT4-16G")]);
+    world.quota("nlp", 4, None, None);
+    let short = world.submit_for("guests", gpus(1));
+    world.place_on(short, &[("node-1", &[0])]);
+    let long = world.submit_for("guests", gpus(3));
+    world.place_on(long, &[("node-1", &[1, 2, 3])]);
+    let owner = world.submit_for("nlp", gpus(4));
+    world.now_us += MINUTE_US / 6;
+    world.end(short, 0, EndKind::Exited { code: 0 });
+    // There is room on both nodes, and a first while of its own would begin on the one.
+    let guest = world.submit_for("guests", gpus(1));
+    let late = world.submit_for(
+        "guests",
+        WorkloadSpec {
+            gpu_model: Some("A100".to_owned()),
+            ..gpus(1)
+        },
+    );
+    assert_eq!(world.plan_and_place(), [guest]);
+    assert_eq!(world.attempt(guest).members[0].node, node_name("node-2"));
+    let waiting = explain(&world.state, world.run(late));
+    assert_eq!(waiting.tier, Tier::WaitingForReserved);
+    let waits = plan(&world.state, world.now_us);
+    world.now_us = waits.again_at_us.expect("when the other may be stopped");
+    assert_eq!(world.plan_and_preempt(), [long]);
+    stop(&mut world, &[long]);
+    assert_eq!(world.plan_and_place(), [owner]);
+    assert!(world.state.queues().contains(world.run(late)));
 }
 
 #[test]
