@@ -5,7 +5,7 @@ use crate::books::Books;
 use crate::placements::{Placed, why_not};
 use crate::room::Ask;
 use crate::tree::Tree;
-use crate::{Claims, Violation};
+use crate::{Claims, Violation, turns};
 use coordinator_core::model::{NodeName, PoolName, Run, RunId, RunPhase, TenantName};
 use coordinator_core::scheduler::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan};
 use coordinator_core::state::State;
@@ -29,7 +29,7 @@ pub fn judge(
         let Some(pool) = run.spec.pool.as_ref().filter(|_| waits) else {
             continue;
         };
-        judge_passed_over(state, run, placed, violations);
+        turns::judge(state, run, placed, violations);
         if shapes_waiting(state, run, pool) < MOST_LINES_REFUSED {
             judge_waiting(state, plan, (run, pool), placed, claims, violations);
         }
@@ -97,25 +97,6 @@ fn alike(one: &Run, other: &Run) -> bool {
         && (a.nodes, a.cpu_milli, a.memory_mib, a.preemptible, &a.model)
             == (b.nodes, b.cpu_milli, b.memory_mib, b.preemptible, &b.model)
         && a.image.is_some() == b.image.is_some()
-}
-
-fn judge_passed_over(
-    state: &State,
-    run: &Run,
-    placed: &Placed<'_>,
-    violations: &mut Vec<Violation>,
-) {
-    let by = placed.runs.keys().find(|id| {
-        state.runs().get(id).is_some_and(|other| {
-            !other.has_claim && alike(run, other) && other.spec.priority < run.spec.priority
-        })
-    });
-    if let Some(by) = by {
-        violations.push(Violation::PassedOver {
-            run: run.id,
-            by: *by,
-        });
-    }
 }
 
 /// How many different shapes a tenant has waiting: at a bound of them a pass gives up.

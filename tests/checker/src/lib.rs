@@ -1,22 +1,26 @@
 //! Judges plans of the scheduler from first principles, sharing no code with it.
 //!
 //! [`judge`] reads what the state says of nodes, runs, tenants and policy, does its own sums, and
-//! compares the plan with what was promised: every placement fits and stands, gangs are whole, nobody
+//! compares the plan with what was promised: every placement fits and stands, gangs are whole and lie
+//! together, no tenant's run passes one that stands before it, what is kept is free by then, nobody
 //! is stopped without a right, too early or in vain, and no device idles while a run waits that may
 //! have it. Its code is as plain as it can be, and quadratic where that is plainer.
 //!
 //! Architecture invariant: of `coordinator_core` it uses the types of `model`, the reads of `state`
 //! that nothing is derived in, and the plan itself. It asks no function that the planner or admission
 //! decides by; `tests/house` holds that. What it leaves to other tests: in which order tenants take
-//! their turns, which of several possible victims is the cheapest, how a gang lies to the wires, and
-//! what is spent of a budget, for which it takes the state's word.
+//! their turns, which of several possible victims is the cheapest, and what is foretold of a run or spent of
+//! a budget, for which it takes the state's word.
 
 mod books;
 mod completeness;
 mod placements;
 mod preemptions;
+mod promises;
 mod room;
+mod topology;
 mod tree;
+mod turns;
 mod violation;
 
 pub use violation::Violation;
@@ -32,8 +36,9 @@ pub fn judge(state: &State, plan: &Plan, now_us: u64) -> Vec<Violation> {
     let before = Books::of(state);
     let claims = Claims::of(state);
     let mut violations = Vec::new();
-    let placed = placements::judge(state, &before, plan, &mut violations);
+    let placed = placements::judge(state, &before, plan, &claims, &mut violations);
     preemptions::judge(state, &placed.books, plan, &claims, now_us, &mut violations);
+    promises::judge(state, plan, &placed.books, now_us, &mut violations);
     completeness::judge(state, plan, &placed, &claims, &mut violations);
     violations
 }

@@ -1,9 +1,9 @@
 //! Every placement beside what is held and what the plan gave before it.
 
-use crate::Violation;
 use crate::books::Books;
 use crate::room::Ask;
 use crate::tree::{Standing, Tree};
+use crate::{Claims, Violation, topology};
 use coordinator_core::model::{DeviceDescription, Run, RunId, RunPhase, TenantName};
 use coordinator_core::scheduler::Plan;
 use coordinator_core::state::{Placement, State};
@@ -21,8 +21,11 @@ pub fn judge<'a>(
     state: &'a State,
     before: &Books<'a>,
     plan: &Plan,
+    claims: &Claims<'_>,
     violations: &mut Vec<Violation>,
 ) -> Placed<'a> {
+    // Whether nothing is kept for anybody, so that each could have had any room.
+    let is_free_choice = plan.reservations.is_empty() && claims.awaited.is_empty();
     let mut placed = Placed {
         books: before.clone(),
         runs: BTreeMap::new(),
@@ -42,6 +45,15 @@ pub fn judge<'a>(
         }
         judge_form(run, placement, violations);
         let borrows = judge_standing(state, run, &placed.books, violations);
+        topology::judge(
+            state,
+            run,
+            placement,
+            &placed.books,
+            &plan.reservations,
+            is_free_choice,
+            violations,
+        );
         judge_members(state, run, placement, &mut placed.books, violations);
         placed.runs.insert(run.id, borrows);
     }

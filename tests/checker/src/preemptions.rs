@@ -147,8 +147,10 @@ fn why_no_right<'a>(
     }
     let pool = claimant.spec.pool.as_ref()?;
     let tree = Tree::new(state.tenants(), pool);
-    let claimed: Vec<&Run> = others
+    // One that awaits others' end may be given more victims by this plan, and asks for no more by that.
+    let claimed: BTreeMap<RunId, &Run> = others
         .filter(|run| run.spec.pool.as_ref() == Some(pool))
+        .map(|run| (run.id, run))
         .collect();
     let leaving: BTreeSet<RunId> = state
         .runs()
@@ -167,7 +169,7 @@ fn why_no_right<'a>(
     let staying = |name: &TenantName| rest.used_milli(name, pool);
     let with_claims = |name: &TenantName| {
         let more = claimed
-            .iter()
+            .values()
             .filter(|run| tree.is_below(&run.tenant, name))
             .map(|run| Ask::of(run, state.policy()).total_milli());
         staying(name) + more.sum::<u64>()

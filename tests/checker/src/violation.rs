@@ -131,7 +131,8 @@ pub enum Violation {
         /// Of that, kept for its owners.
         kept_milli: u64,
     },
-    /// An equal run of the same tenant with a lower priority was placed, and this one was not.
+    /// A run of the same tenant that stands behind this one and asks for no less was placed, and this one
+    /// was not.
     PassedOver {
         /// Run that still waits.
         run: RunId,
@@ -166,6 +167,44 @@ pub enum Violation {
         after: usize,
         /// Members.
         members: u32,
+    },
+    /// A member lies over several islands where one has room for it.
+    SplitOverIslands {
+        /// Run.
+        run: RunId,
+        /// Where the member lies.
+        node: NodeName,
+        /// The node with such an island.
+        whole_on: NodeName,
+    },
+    /// A gang lies in more racks than hold it, or where it is to be spread in fewer than there are.
+    WrongRacks {
+        /// Run.
+        run: RunId,
+        /// Racks it lies in.
+        racks: usize,
+        /// Racks that it had to.
+        needed: usize,
+    },
+    /// A run that has devices kept would not fit there at the promised start, though all limits were kept.
+    PromiseNotKept {
+        /// Run.
+        run: RunId,
+        /// Where it would not fit.
+        node: NodeName,
+        /// The promised start.
+        start_us: u64,
+    },
+    /// A run is placed on devices that are kept for another and may be there for too long.
+    DelaysReserved {
+        /// Who they are kept for.
+        run: RunId,
+        /// Who is placed there.
+        by: RunId,
+        /// When that one will have left; `None`: nobody knows.
+        end_us: Option<u64>,
+        /// By when it must.
+        until_us: u64,
     },
     /// It stops an attempt that is not alive or is stopping already, or stops one twice.
     NotStoppable {

@@ -37,6 +37,8 @@ type TenantStart = (Option<u8>, u8, Option<Line>, Option<Line>);
 struct Setting {
     /// Kinds of nodes.
     nodes: Vec<u8>,
+    /// Whether it is known in which racks they stand.
+    racks: bool,
     tenants: Vec<TenantStart>,
 }
 
@@ -46,6 +48,10 @@ enum Step {
     /// A spec for a tenant, so many times.
     Submit(Box<WorkloadSpec>, u8, u8),
     Plan,
+    /// A member of a live run begins.
+    Begin(u8),
+    /// So many seconds pass.
+    Pass(u8),
     /// A member of a live run ends.
     End(u8, bool),
     /// Every member that was told to stop has.
@@ -78,9 +84,14 @@ fn settings() -> impl Strategy<Value = Setting> {
     );
     (
         proptest::collection::vec(0_u8..KINDS.len() as u8, 5..=40),
+        any::<bool>(),
         proptest::collection::vec(tenant, 1..=12),
     )
-        .prop_map(|(nodes, tenants)| Setting { nodes, tenants })
+        .prop_map(|(nodes, racks, tenants)| Setting {
+            nodes,
+            racks,
+            tenants,
+        })
 }
 
 fn specs() -> impl Strategy<Value = WorkloadSpec> {
@@ -104,6 +115,7 @@ fn specs() -> impl Strategy<Value = WorkloadSpec> {
             prop::bool::weighted(0.85),
             prop::bool::weighted(0.2),
             prop::bool::weighted(0.2),
+            prop::bool::weighted(0.2),
         ),
     )
         .prop_map(
@@ -114,7 +126,7 @@ fn specs() -> impl Strategy<Value = WorkloadSpec> {
                 model,
                 gold,
                 host,
-                (limit, (priority, retries), preemptible, capped, never_preempts),
+                (limit, (priority, retries), preemptible, capped, never_preempts, spread),
             )| {
                 WorkloadSpec {
                     nodes,
@@ -128,6 +140,7 @@ fn specs() -> impl Strategy<Value = WorkloadSpec> {
                     priority,
                     preemptible,
                     never_preempts,
+                    spread,
                     model: capped.then(|| "bert".to_owned()),
                     ..spec
                 }
@@ -141,6 +154,8 @@ fn steps() -> impl Strategy<Value = Step> {
         16 => (specs(), some(), 1_u8..7)
             .prop_map(|(spec, tenant, times)| Step::Submit(Box::new(spec), tenant, times)),
         12 => Just(Step::Plan),
+        4 => some().prop_map(Step::Begin),
+        1 => (0_u8..100).prop_map(Step::Pass),
         6 => (some(), any::<bool>()).prop_map(|(which, well)| Step::End(which, well)),
         6 => Just(Step::StopAll),
         2 => some().prop_map(Step::Cancel),
@@ -170,7 +185,15 @@ impl History {
         let nodes = setting.nodes.iter().enumerate().map(|(position, kind)| {
             let (pool, devices) = KINDS[usize::from(*kind)];
             let name = format!("node-{position:02}");
-            (node_name(&name), describe(&name, pool, devices))
+            let mut description = describe(&name, pool, devices);
+            // Some are wired in twos, some in fours, some are not known to be; in three racks or none.
+            if let Some(island) = [None, Some(2), Some(4)][position % 3] {
+                for device in &mut description.devices {
+                    device.wiring.nvlink_island = Some(device.index / island);
+                }
+            }
+            description.rack = setting.racks.then(|| format!("rack-{}", position / 2 % 3));
+            (node_name(&name), description)
         });
         let mut history = Self {
             state: State::default(),
@@ -339,12 +362,23 @@ impl History {
     }
 
     fn end(&mut self, key: MemberKey, epoch: Epoch, node: NodeName, kind: EndKind) {
+        self.report(key, epoch, node, MemberPhase::Ended, Some(end(kind)));
+    }
+
+    fn report(
+        &mut self,
+        key: MemberKey,
+        epoch: Epoch,
+        node: NodeName,
+        phase: MemberPhase,
+        end: Option<MemberEnd>,
+    ) {
         let report = coordinator_core::state::MemberReport {
             key,
             epoch,
-            phase: MemberPhase::Ended,
+            phase,
             detail: None,
-            end: Some(end(kind)),
+            end,
             enforcement: None,
             checkpointed_us: None,
         };
@@ -370,6 +404,19 @@ impl History {
             }
             Step::Plan => {
                 self.plan();
+                return;
+            }
+            Step::Pass(seconds) => {
+                self.now_us += u64::from(seconds) * 1_000_000;
+                Command::Tick
+            }
+            Step::Begin(which) => {
+                let members = self.members();
+                let position = usize::from(which).checked_rem(members.len());
+                if let Some(position) = position {
+                    let (key, epoch, node, _) = members[position].clone();
+                    self.report(key, epoch, node, MemberPhase::Running, None);
+                }
                 return;
             }
             Step::End(which, well) => {
@@ -467,6 +514,8 @@ proptest! {
             history.now_us += elapsed_us;
             history.take(step);
         }
+        // The state has heard of the moment, as it has from a leader where nothing else happens.
+        history.apply(Command::Tick);
         // Planned again and again at the same moment, it comes to rest, and stays there.
         let most_plans = 2 * history.state.live().len() + 2;
         let rests = (0..most_plans).any(|_| !history.plan());

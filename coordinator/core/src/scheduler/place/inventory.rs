@@ -427,7 +427,11 @@ impl Inventory {
                 devices = assessed.map(|(_, devices)| (id, devices));
             }
             let (_, devices) = devices.as_ref()?;
-            picked.push((position, self.nodes[position as usize].closest(devices)));
+            let node = &self.nodes[position as usize];
+            picked.push((
+                position,
+                node.closest(devices, |at| can_take(at, &shape, needs)),
+            ));
         }
         Some(picked)
     }
@@ -725,9 +729,9 @@ impl Free {
         }
     }
 
-    /// Positions of devices in these states.
-    fn closest(&self, states: &[FreeDevice]) -> Vec<usize> {
-        wiring::closest(&self.devices, &self.places, states)
+    /// Positions of devices in these states, or of others that fit and lie closer together.
+    fn closest(&self, states: &[FreeDevice], fits: impl Fn(&FreeDevice) -> bool) -> Vec<usize> {
+        wiring::on_fewest_islands(&self.devices, &self.places, states, fits)
     }
 
     fn placement(&self, devices: &[usize]) -> MemberPlacement {

@@ -9,7 +9,7 @@
 
 use super::class::FreeDevice;
 use crate::model::{NodeDescription, NodeName, WHOLE_DEVICE_MILLI};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A gang's members, and where they would rather be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,51 @@ pub(super) fn closest(
     let mut groups: Vec<Vec<usize>> = groups.into_values().collect();
     groups.sort_by_key(|group| std::cmp::Reverse(find(devices, group, states).len()));
     find(devices, &groups.concat(), states)
+}
+
+/// [`closest`], but where those devices lie apart and others that fit do not, then the others: on a node
+/// of several models the tightest packing may be one of each.
+pub(super) fn on_fewest_islands(
+    devices: &[FreeDevice],
+    places: &[Place],
+    states: &[FreeDevice],
+    fits: impl Fn(&FreeDevice) -> bool,
+) -> Vec<usize> {
+    let found = closest(devices, places, states);
+    if islands(places, &found) <= 1 {
+        return found;
+    }
+    on_one_island(devices, places, fits, found.len()).unwrap_or(found)
+}
+
+/// Positions of so many devices that fit, all on one thing at the fastest level that is known: of several the
+/// one with the least left over. `None`: nothing has room for them all.
+fn on_one_island(
+    devices: &[FreeDevice],
+    places: &[Place],
+    fits: impl Fn(&FreeDevice) -> bool,
+    wanted: usize,
+) -> Option<Vec<usize>> {
+    let level = fastest_known(places.iter())?;
+    let mut groups: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+    for (position, place) in places.iter().enumerate() {
+        if let (Some(shared), true) = (place[level], fits(&devices[position])) {
+            groups.entry(shared).or_default().push(position);
+        }
+    }
+    let holds_all = groups.into_values().filter(|group| group.len() >= wanted);
+    let mut least = holds_all.min_by_key(Vec::len)?;
+    least.truncate(wanted);
+    Some(least)
+}
+
+/// Over how many things at the fastest level that is known these devices lie.
+fn islands(places: &[Place], devices: &[usize]) -> usize {
+    let Some(level) = fastest_known(places.iter()) else {
+        return 1;
+    };
+    let distinct: BTreeSet<Option<u8>> = devices.iter().map(|at| places[*at][level]).collect();
+    distinct.len()
 }
 
 /// Devices of a group that nobody holds any part of.

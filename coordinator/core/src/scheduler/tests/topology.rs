@@ -65,6 +65,19 @@ fn four_gpus_are_taken_on_one_island_though_a_fuller_node_would_split_them() {
 }
 
 #[test]
+fn devices_of_one_island_are_taken_though_others_of_several_models_would_be_packed_tighter() {
+    let mut world = World::new();
+    let mut description = describe("node-1", "default", "2xH100-80G,1xA100-80G");
+    for device in &mut description.devices {
+        device.wiring.nvlink_island = Some(device.index / 2);
+    }
+    world.join(description);
+    let pair = world.submit(gpus(2));
+    world.plan_and_place();
+    assert_eq!(indexes(&world, pair), [0, 1]);
+}
+
+#[test]
 fn a_gang_stays_in_one_rack_and_one_that_asks_for_it_is_spread() {
     let mut world = World::new();
     for (name, rack) in [
