@@ -133,6 +133,9 @@ pub enum Command {
     #[command(subcommand)]
     Policy(admin::Policy),
 
+    /// What the scheduler and admission decided, and whether they would again
+    #[command(subcommand)]
+    Decisions(look::Decisions),
     /// Replay this platform's history, or traces, through its own scheduler
     Simulate(simulate::Simulate),
 

@@ -6,6 +6,7 @@ pub mod artifacts;
 pub mod budgets;
 pub mod completion;
 pub mod cost;
+pub mod decisions;
 pub mod models;
 pub mod nodes;
 pub mod policy;

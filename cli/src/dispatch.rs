@@ -15,8 +15,8 @@ use crate::commands::serve::{Logging, agent_alone, coordinator_alone, up};
 use crate::commands::simulate::queue::Files;
 use crate::commands::simulate::{history, placement};
 use crate::commands::{
-    self, Outcome, access, artifacts, budgets, completion, cost, models, nodes, policy, pools,
-    quotas, runs, sync, tenants,
+    self, Outcome, access, artifacts, budgets, completion, cost, decisions, models, nodes, policy,
+    pools, quotas, runs, sync, tenants,
 };
 use crate::config;
 use crate::failure::{Failure, exit};
@@ -137,6 +137,12 @@ async fn ask(client: &Client, printer: &Printer, command: Command) -> Outcome {
         Command::Ps(args) => list_runs(client, printer, args).await,
         Command::Logs(args) => show_log(client, printer, args).await,
         Command::Stop(args) => stop(client, printer, args).await,
+        Command::Decisions(look::Decisions::List { limit }) => {
+            decisions::list(client, printer, limit).await
+        }
+        Command::Decisions(look::Decisions::Replay { id }) => {
+            decisions::replay(client, printer, id).await
+        }
         Command::Models(look::Models::List) => models::list(client, printer).await,
         Command::Models(look::Models::Show { name }) => models::show(client, printer, &name).await,
         Command::Artifacts(look::Artifacts::List { run }) => {
@@ -273,6 +279,7 @@ async fn ask_runs(client: &Client, printer: &Printer, verb: look::Runs) -> Outco
         look::Runs::Logs(args) => show_log(client, printer, args).await,
         look::Runs::Cancel(args) => stop(client, printer, args).await,
         look::Runs::Explain { run } => runs::explain(client, printer, &run).await,
+        look::Runs::Decisions { run } => decisions::of_run(client, printer, &run).await,
         look::Runs::Compare { runs: compared } => runs::compare(client, printer, &compared).await,
         look::Runs::Wait {
             runs: waited,

@@ -3,6 +3,7 @@
 //! by the pure functions of the modules below; only this file writes.
 
 pub mod amounts;
+pub mod decided;
 pub mod escapes;
 pub mod plan;
 pub mod simulated;

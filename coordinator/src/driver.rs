@@ -6,7 +6,7 @@
 //! and every other duty of a leader (see `leader`), and the wire to peers, which it reaches by
 //! [`DriverConfig::send`] alone.
 
-use crate::storage::{Disk, RealDisk, Snapshotter, Store, StoreError};
+use crate::storage::{Disk, Past, RealDisk, Snapshotter, Store, StoreError};
 use coordinator_core::state::{Command, Entry, Event, State};
 use coordinator_replica::{Input, ProposalRefused, Replica, ReplicaConfig, Role};
 use raft::eraftpb::Message;
@@ -155,6 +155,10 @@ enum Wake {
     Proposal(Box<Proposal>),
     Read(oneshot::Sender<Result<u64, ProposeError>>),
     Message(Box<Message>),
+    Past {
+        index: u64,
+        reply: oneshot::Sender<Result<Past, StoreError>>,
+    },
     SnapshotMade {
         index: u64,
         result: Result<u64, StoreError>,
@@ -174,6 +178,20 @@ pub struct DriverHandle {
 }
 
 impl DriverHandle {
+    /// The state as it was at a log index that was applied, read beside the driver.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says; it may be asked again.
+    pub async fn past(&self, index: u64) -> Result<Past, ProposeError> {
+        let (reply, answer) = oneshot::channel();
+        self.wakes
+            .send(Wake::Past { index, reply })
+            .map_err(|_| stopped())?;
+        let past = answer.await.map_err(|_| stopped())?;
+        past.map_err(|error| ProposeError::Refused(error.to_string()))
+    }
+
     /// Proposes a command and waits until it is durable and applied. A refusal by the state itself is
     /// an [`Event::Rejected`] among the events. Dropping the future does not withdraw the command.
     pub async fn propose(
@@ -498,6 +516,7 @@ impl Driver {
                     Err(error) => return Err(Stop::Store(error)),
                 }
             }
+            Wake::Past { index, reply } => self.look_back(index, reply),
             Wake::Stop => {}
         }
         Ok(())
@@ -513,6 +532,22 @@ impl Driver {
             free_bytes,
             floor_bytes: self.config.free_floor_bytes,
         })
+    }
+
+    /// Reads the past on a thread of its own: the log is not kept from going on.
+    fn look_back(&self, index: u64, reply: oneshot::Sender<Result<Past, StoreError>>) {
+        let snapshotter = self.store.snapshotter();
+        let spawned = std::thread::Builder::new()
+            .name("past".to_owned())
+            .spawn(move || {
+                let past = snapshotter.past(index);
+                // Dropped first, so that the log is closed by the driver alone.
+                drop(snapshotter);
+                let _ = reply.send(past);
+            });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "no thread to look back; who asked may ask again");
+        }
     }
 
     fn propose(&mut self, proposal: Proposal) {

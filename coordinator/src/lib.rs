@@ -29,6 +29,9 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+/// Version of this program: decisions say which made them.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Open requests may take so long to finish when the process is asked to stop.
 const STOP_BOUND: Duration = Duration::from_millis(500);
 
@@ -151,6 +154,7 @@ pub async fn start(
     let hub = sessions::Hub::default();
     let loops = leader::start(&driver, &hub, &tracking, config.lease, &shutdown);
     let app = api::App::new(api::Parts {
+        refusals: api::Refusals::default(),
         driver: driver.clone(),
         tracking,
         blobs,

@@ -32,6 +32,8 @@
 //! | GET /v1/budgets | | [`BudgetList`] |
 //! | PUT, DELETE /v1/budgets/{name} | [`BudgetRequest`] | [`BudgetView`] |
 //! | GET /v1/cost?by=&since_us=&until_us= | | [`CostReport`] |
+//! | GET /v1/runs/{run}/decisions, GET /v1/decisions?limit= | | [`DecisionList`] |
+//! | GET /v1/decisions/{id}/replay | | [`DecisionReplay`] |
 //! | GET /v1/history?since_us=&until_us=&after= | | [`HistoryPage`] |
 //! | GET /v1/history/frame?since_us= | | what a replay of it begins with, as bytes of a snapshot |
 //! | GET, POST /v1/tokens | [`TokenRequest`] | [`TokenList`], [`TokenCreated`] |
@@ -46,6 +48,7 @@
 
 mod arrays;
 mod budgets;
+mod decisions;
 mod history;
 mod nodes;
 pub mod number;
@@ -56,6 +59,7 @@ mod tracking;
 
 pub use arrays::*;
 pub use budgets::*;
+pub use decisions::*;
 pub use history::*;
 pub use nodes::*;
 pub use outlook::*;

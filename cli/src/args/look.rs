@@ -45,6 +45,12 @@ pub enum Runs {
         #[arg(value_name = "RUN", value_parser = parse::run_id)]
         run: String,
     },
+    /// What was decided about a run, in order: what it waited for, what it was given, whom it displaced
+    Decisions {
+        /// Run: run-17, or 17
+        #[arg(value_name = "RUN", value_parser = parse::run_id)]
+        run: String,
+    },
     /// Parameters, metrics and cost of several runs side by side
     Compare {
         /// Runs, at least two
@@ -139,6 +145,23 @@ pub struct RunsCancel {
     /// Say what would be stopped, stop nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `platform decisions`.
+#[derive(Debug, Subcommand)]
+pub enum Decisions {
+    /// The newest decisions about the tenant's runs; for a platform administrator, about all
+    List {
+        /// How many
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 50)]
+        limit: u32,
+    },
+    /// Decide again what was decided, from the log, and say whether it comes out alike
+    Replay {
+        /// Decision, as `platform runs decisions` numbers it
+        #[arg(value_name = "ID")]
+        id: u64,
+    },
 }
 
 /// `platform models`.

@@ -409,7 +409,7 @@ impl World {
             .iter()
             .filter_map(|record| match &record.body {
                 OutboxBody::Ledger(row) => Some(row.clone()),
-                OutboxBody::Audit(_) => None,
+                OutboxBody::Audit(_) | OutboxBody::Decision(_) => None,
             })
             .collect()
     }
@@ -421,7 +421,7 @@ impl World {
             .iter()
             .filter_map(|record| match &record.body {
                 OutboxBody::Audit(entry) => Some(entry.clone()),
-                OutboxBody::Ledger(_) => None,
+                OutboxBody::Ledger(_) | OutboxBody::Decision(_) => None,
             })
             .collect()
     }

@@ -48,7 +48,7 @@ pub async fn cost(
             .iter()
             .filter_map(|record| match &record.body {
                 OutboxBody::Ledger(row) => Some((record.sequence, row.clone())),
-                OutboxBody::Audit(_) => None,
+                OutboxBody::Audit(_) | OutboxBody::Decision(_) => None,
             })
             .collect();
         (

@@ -11,15 +11,18 @@ mod budgets;
 mod convert;
 pub(crate) mod convert_arrays;
 mod convert_budgets;
+mod convert_decisions;
 mod convert_history;
 mod convert_outlook;
 mod convert_priorities;
 mod cost;
+mod decisions;
 mod error;
 mod history;
 mod lines;
 mod logs;
 mod outlook;
+mod refusals;
 mod runs;
 mod settings;
 mod tracking;
@@ -31,6 +34,7 @@ pub use auth::hash_secret;
 pub use convert_history::{array_from_http, run_from_http};
 pub use error::ApiError;
 pub use history::read_frame;
+pub use refusals::Refusals;
 
 use crate::driver::DriverHandle;
 use crate::sessions::Hub;
@@ -68,6 +72,8 @@ pub struct Parts {
     pub blobs: BlobStore,
     /// Agents' sessions.
     pub hub: Hub,
+    /// Refused submits that were kept lately.
+    pub refusals: Refusals,
     /// Lease granted to agents.
     pub lease: Duration,
     /// The process's metrics; absent when the process has no recorder.
@@ -94,12 +100,21 @@ impl App {
         idempotency_key: Option<String>,
         command: Command,
     ) -> Result<std::sync::Arc<Vec<Event>>, ApiError> {
+        let submits = matches!(
+            command,
+            Command::Submit { .. } | Command::SubmitArray { .. }
+        );
         let applied = self
             .driver
             .propose(identity.actor(), idempotency_key, command)
             .await?;
         match applied.events.first() {
-            Some(Event::Rejected { refusal }) => Err(refusal.clone().into()),
+            Some(Event::Rejected { refusal }) => {
+                if submits {
+                    self.keep_refusal(identity, applied.index, refusal);
+                }
+                Err(refusal.clone().into())
+            }
             _ => Ok(applied.events),
         }
     }
@@ -129,6 +144,9 @@ pub fn router(app: App) -> Router {
         .route("/v1/runs", get(runs::list).post(runs::submit))
         .route("/v1/runs/{run}", get(runs::show))
         .route("/v1/runs/{run}/explain", get(runs::explain))
+        .route("/v1/runs/{run}/decisions", get(decisions::of_run))
+        .route("/v1/decisions", get(decisions::list))
+        .route("/v1/decisions/{id}/replay", get(decisions::replay))
         .route("/v1/runs/{run}/watch", get(watch::watch))
         .route("/v1/runs/{run}/logs", get(logs::logs))
         .route("/v1/runs/{run}/cancel", post(runs::cancel))

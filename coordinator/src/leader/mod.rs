@@ -4,6 +4,7 @@
 //! would miss.
 
 mod clock;
+pub mod decisions;
 pub mod dispatch;
 mod exporter;
 mod leases;
@@ -44,6 +45,7 @@ pub fn start(
         exporter::run(driver.clone(), tracking.clone()),
     ));
     loops.spawn(until(shutdown.clone(), clock::run(driver.clone())));
+    loops.spawn(until(shutdown.clone(), decisions::run(driver.clone())));
     loops
 }
 

@@ -2,8 +2,9 @@
 //! Before that it lets the time pass for what is due by it alone: runs held back, start deadlines.
 
 use super::LEADER;
+use super::decisions::keep;
 use crate::driver::DriverHandle;
-use coordinator_core::scheduler::{Plan, Planner};
+use coordinator_core::scheduler::{Plan, Planner, decisions};
 use coordinator_core::state::{Command, Event};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -19,12 +20,18 @@ pub async fn run(driver: DriverHandle) {
         let due_us = pass_time(&driver).await;
         let started = Instant::now();
         let now_us = crate::now_us();
+        let (plan, mut decisions) = driver.read(|state| {
+            let now_us = now_us.max(state.time_us());
+            let plan = planner.plan(state, now_us);
+            let decisions = decisions::of_plan(state, now_us, &plan, crate::VERSION);
+            (plan, decisions)
+        });
         let Plan {
             placements,
             preemptions,
             again_at_us,
             ..
-        } = driver.read(|state| planner.plan(state, now_us.max(state.time_us())));
+        } = plan;
         metrics::histogram!("coordinator_plan_seconds").record(started.elapsed().as_secs_f64());
         // What is due and has not come to pass is not asked for at once again.
         let again_at_us = again_at_us
@@ -61,6 +68,10 @@ pub async fn run(driver: DriverHandle) {
                 }
             }
         }
+        driver.read(|state| decisions.retain(|made| decisions::came_to_pass(state, made)));
+        // The next plan does not wait for the books.
+        let books = driver.clone();
+        tokio::spawn(async move { keep(&books, decisions).await });
         tracing::debug!(placed = planned.0, preempted = planned.1, "plan applied");
         // A plan that changed nothing would be made again at once, and again: one log entry each.
         if !changed_something {

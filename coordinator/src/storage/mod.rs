@@ -7,9 +7,11 @@
 
 mod disk;
 mod files;
+mod past;
 mod snapshots;
 
 pub use disk::{Disk, RealDisk};
+pub use past::Past;
 
 use coordinator_core::state::State;
 use coordinator_replica::{CodecError, Effects, Restored, bootstrap_metadata, decode_entry};

@@ -1,6 +1,7 @@
 //! The books: outbox records of the replicated state stored once and in order, and read again.
 
 use crate::cost::{CostBy, CostReport};
+use crate::decisions;
 use crate::error::TrackingError;
 use crate::store::Tracking;
 use crate::writer::column;
@@ -31,6 +32,7 @@ pub(crate) async fn store(
         stored = stored.max(record.sequence);
     }
     let mut stored = before;
+    let mut decided_us = None;
     for record in records {
         if record.sequence <= stored {
             continue;
@@ -38,8 +40,15 @@ pub(crate) async fn store(
         match &record.body {
             OutboxBody::Ledger(row) => store_ledger(connection, record, row).await?,
             OutboxBody::Audit(entry) => store_audit(connection, record, entry).await?,
+            OutboxBody::Decision(decision) => {
+                decisions::store(connection, record, decision).await?;
+                decided_us = Some(record.at_us);
+            }
         }
         stored = record.sequence;
+    }
+    if let Some(now_us) = decided_us {
+        decisions::forget_old(connection, now_us).await?;
     }
     if stored > before {
         sqlx::query("UPDATE outbox_watermark SET sequence = $1 WHERE id = 1")

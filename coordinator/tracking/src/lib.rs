@@ -14,6 +14,7 @@
 
 mod blobs;
 mod cost;
+mod decisions;
 mod error;
 mod export;
 mod journal;
@@ -27,6 +28,7 @@ mod writer;
 
 pub use blobs::{BlobError, BlobStore, Stored};
 pub use cost::{CostBy, CostReport, CostTotal};
+pub use decisions::KeptDecision;
 pub use error::TrackingError;
 pub use names::{is_sha256, is_tracked_run};
 pub use points::{CHUNK_POINTS, Point};

@@ -1,6 +1,8 @@
 //! What leaves the replicated state for the books: ledger rows and audit entries, in an outbox.
 
-use super::{DeviceId, NodeName, PoolName, RunId, TenantName, UserName, cost_micro, gpu_milli_us};
+use super::{
+    Decision, DeviceId, NodeName, PoolName, RunId, TenantName, UserName, cost_micro, gpu_milli_us,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -23,6 +25,8 @@ pub enum OutboxBody {
     Ledger(LedgerRow),
     /// Something was changed.
     Audit(AuditEntry),
+    /// Something was decided.
+    Decision(Box<Decision>),
 }
 
 /// A share of one device, held by one member from start to end. A member without devices has one

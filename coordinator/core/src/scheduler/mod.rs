@@ -12,6 +12,7 @@
 //! What a [`Planner`] keeps between plans it only keeps so as not to derive it again.
 
 mod claims;
+pub mod decisions;
 mod estimate;
 mod explain;
 mod fairness;

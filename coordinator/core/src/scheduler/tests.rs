@@ -1,5 +1,6 @@
 //! Who gets which devices next, what a pass costs, and how a wait is explained.
 
+mod decisions;
 mod estimate;
 mod fair_share;
 mod flood;

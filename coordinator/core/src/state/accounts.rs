@@ -2,8 +2,8 @@
 
 use super::{Command, Entry, Event, State};
 use crate::model::{
-    Attempt, AuditEntry, LedgerRow, Member, OutboxBody, OutboxRecord, Role, Run, TenantName,
-    UserName, WorkloadSpec,
+    Attempt, AuditEntry, Decision, LedgerRow, Member, OutboxBody, OutboxRecord, Role, Run,
+    TenantName, UserName, WorkloadSpec,
 };
 use std::fmt::Write as _;
 
@@ -51,6 +51,14 @@ impl State {
             at_us: self.time_us,
             body,
         });
+    }
+
+    /// Decisions change nothing: they go to the books and leave no trace here.
+    pub(super) fn keep_decisions(&mut self, decisions: &[Decision]) -> Vec<Event> {
+        for decision in decisions {
+            self.push_outbox(OutboxBody::Decision(Box::new(decision.clone())));
+        }
+        Vec::new()
     }
 
     pub(super) fn acknowledge_outbox(&mut self, through: u64) -> Vec<Event> {
@@ -217,6 +225,7 @@ fn subject(command: &Command, events: &[Event]) -> String {
             })
             .collect::<Vec<_>>()
             .join("+"),
+        Command::KeepDecisions { .. } => "decisions".to_owned(),
         Command::AcknowledgeOutbox { .. } => "outbox".to_owned(),
     }
 }
@@ -377,6 +386,7 @@ fn detail(command: &Command) -> String {
         | Command::RevokeToken { .. }
         | Command::RemoveBudget { .. }
         | Command::Tick
+        | Command::KeepDecisions { .. }
         | Command::AcknowledgeOutbox { .. } => Ok(()),
     };
     debug_assert!(written.is_ok(), "writing to a string does not fail");

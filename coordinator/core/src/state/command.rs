@@ -1,7 +1,7 @@
 //! What may be asked of the state. A command asks; [`super::Event`]s say what happened.
 
 use crate::model::{
-    ArrayId, ArrayRequest, Budget, DeviceId, Epoch, MemberEnd, MemberKey, MemberPhase,
+    ArrayId, ArrayRequest, Budget, Decision, DeviceId, Epoch, MemberEnd, MemberKey, MemberPhase,
     NodeDescription, NodeName, Policy, PoolName, PoolOrder, Role, RunId, TenantName, Token,
     UserName, WorkloadSpec,
 };
@@ -183,6 +183,11 @@ pub enum Command {
     },
     /// Time has passed: what was due takes effect, and runs end that had to start by now.
     Tick,
+    /// Keep what was decided for the books.
+    KeepDecisions {
+        /// In order.
+        decisions: Vec<Decision>,
+    },
     /// The tracking store holds every outbox record up to here.
     AcknowledgeOutbox {
         /// Sequence.
@@ -297,6 +302,7 @@ impl Command {
             Self::CreateToken { .. } => "token.create",
             Self::RevokeToken { .. } => "token.revoke",
             Self::Tick => "clock.tick",
+            Self::KeepDecisions { .. } => "decisions.keep",
             Self::AcknowledgeOutbox { .. } => "outbox.acknowledge",
         }
     }

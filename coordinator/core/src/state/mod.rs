@@ -279,6 +279,7 @@ impl State {
             Command::RevokeToken { id } => self.revoke_token(id),
             // Prices and held runs take effect with every entry, before its command.
             Command::Tick => Ok(self.pass_time()),
+            Command::KeepDecisions { decisions } => Ok(self.keep_decisions(decisions)),
             Command::AcknowledgeOutbox { through } => Ok(self.acknowledge_outbox(*through)),
         }
     }

@@ -3,6 +3,7 @@
 mod blobs;
 mod books;
 mod crash;
+mod decisions;
 mod journal;
 mod property;
 mod volume;

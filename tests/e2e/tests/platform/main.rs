@@ -4,6 +4,7 @@
 mod arrays;
 mod budgets;
 mod crash;
+mod decisions;
 mod dev;
 mod docker;
 mod explain;

@@ -109,6 +109,19 @@ fn routes(run: &str, array: &str, node: &str, policy: &Value) -> Vec<Route> {
             PlatformAdmin,
         ),
         ("GET", "/v1/cost".to_owned(), Value::Null, Viewer),
+        ("GET", "/v1/decisions".to_owned(), Value::Null, Viewer),
+        (
+            "GET",
+            format!("/v1/runs/{run}/decisions"),
+            Value::Null,
+            Viewer,
+        ),
+        (
+            "GET",
+            "/v1/decisions/1/replay".to_owned(),
+            Value::Null,
+            PlatformAdmin,
+        ),
         (
             "GET",
             "/v1/history?since_us=0&until_us=1".to_owned(),
