@@ -209,6 +209,7 @@ async fn ask(client: &Client, printer: &Printer, command: Command) -> Outcome {
         Command::Quotas(admin::Quotas::Set {
             tenant,
             pool,
+            model,
             gpus,
             limit,
             lend,
@@ -221,6 +222,7 @@ async fn ask(client: &Client, printer: &Printer, command: Command) -> Outcome {
                 QuotaRequest {
                     tenant,
                     pool,
+                    model,
                     gpu_milli: gpus,
                     limit_milli: limit,
                     lend_milli: lend,

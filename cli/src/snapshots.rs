@@ -256,6 +256,7 @@ pub mod values {
         QuotaView {
             tenant: "nlp".to_owned(),
             pool: "default".to_owned(),
+            model: None,
             gpu_milli: Some(8000),
             limit_milli: Some(12_000),
             lend_milli: None,

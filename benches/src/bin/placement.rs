@@ -97,6 +97,7 @@ fn shape(devices: u32, share_milli: u32) -> Shape {
         gpu_memory_mib: None,
         gpu_memory_ceiling_mib: None,
         gpu_models: Vec::new(),
+        only_model: None,
         cpu_milli: u64::from(devices) * u64::from(share_milli) * 8,
         memory_mib: u64::from(devices) * u64::from(share_milli) * 48,
         runtime: "process",

@@ -182,6 +182,7 @@ pub enum Quotas {
 Examples:
   platform quotas set nlp --gpus 8                        8 guaranteed, more while others leave it idle
   platform quotas set nlp --pool a100 --gpus 64 --limit 96 --lend 32
+  platform quotas set nlp --model A100-80G --gpus 32      of these 64, and of this model
   platform quotas set nlp --gpus 2.5 --dry-run            who would have to give back
   platform quotas set nlp --remove")]
     Set {
@@ -191,6 +192,9 @@ Examples:
         /// Pool
         #[arg(long, value_name = "POOL", default_value = "default")]
         pool: String,
+        /// GPU model, by its full name: a line beside the one over all models [default: over all]
+        #[arg(long, value_name = "MODEL")]
+        model: Option<String>,
         /// Guaranteed GPUs, in parts where need be: 8, 2.5
         #[arg(long, value_name = "N", value_parser = parse::gpus_milli, required_unless_present = "remove", conflicts_with = "remove")]
         gpus: Option<u64>,

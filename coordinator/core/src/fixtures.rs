@@ -86,6 +86,7 @@ pub fn quota(tenant: &str, gpus: u64, limit: Option<u64>, lend: Option<u64>) -> 
     QuotaChange {
         tenant: tenant_name(tenant),
         pool: pool_name("default"),
+        model: None,
         gpu_milli: Some(gpus * 1000),
         limit_milli: limit.map(|gpus| gpus * 1000),
         lend_milli: lend.map(|gpus| gpus * 1000),

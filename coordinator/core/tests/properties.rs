@@ -18,6 +18,8 @@ const NODES: [(&str, &str, &str); 4] = [
     ("node-3", "default", "T4-16G"),
     ("node-4", "gold", "2xH100-80G"),
 ];
+/// What those nodes have, as they report it.
+const MODELS: [&str; 2] = ["A100-80G", "T4-16G"];
 const TENANTS: [&str; 3] = ["default", "nlp", "vision"];
 
 /// One step of a history. Numbers choose among what is there when the step is taken.
@@ -41,8 +43,8 @@ enum Step {
     Uncordon(u8),
     Drain(u8, u16),
     Evict(u8),
-    /// Guarantee, limit and what is lent.
-    Quota(u8, Option<(u16, Option<u16>, Option<u16>)>),
+    /// For which model, if for one; guarantee, limit and what is lent.
+    Quota(u8, Option<bool>, Option<(u16, Option<u16>, Option<u16>)>),
     /// A tenant goes under another, or to the top.
     Parent(u8, Option<u8>),
     Cap(Option<u32>),
@@ -173,12 +175,12 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => any_u8().prop_map(Step::Uncordon),
         1 => (any_u8(), any::<u16>()).prop_map(|(node, grace)| Step::Drain(node, grace)),
         1 => any_u8().prop_map(Step::Evict),
-        3 => (any_u8(), proptest::option::weighted(0.8, (
+        5 => (any_u8(), proptest::option::weighted(0.4, any::<bool>()), proptest::option::weighted(0.8, (
             0_u16..5_000,
             proptest::option::of(0_u16..6_000),
             proptest::option::of(0_u16..3_000),
         )))
-        .prop_map(|(tenant, line)| Step::Quota(tenant, line)),
+        .prop_map(|(tenant, of_t4, line)| Step::Quota(tenant, of_t4, line)),
         1 => (any_u8(), proptest::option::of(any_u8()))
             .prop_map(|(tenant, parent)| Step::Parent(tenant, parent)),
         1 => proptest::option::of(1_000_u32..90_000).prop_map(Step::Cap),
@@ -535,9 +537,10 @@ impl History {
             Step::Evict(which) => Command::Evict {
                 node: node_at(which),
             },
-            Step::Quota(which, line) => Command::SetQuota(QuotaChange {
+            Step::Quota(which, of_t4, line) => Command::SetQuota(QuotaChange {
                 tenant: tenant_name(TENANTS[usize::from(which) % TENANTS.len()]),
                 pool: pool_name("default"),
+                model: of_t4.map(|of_t4| MODELS[usize::from(of_t4)].to_owned()),
                 gpu_milli: line.map(|(quota, _, _)| u64::from(quota)),
                 limit_milli: line.and_then(|(_, limit, _)| limit.map(u64::from)),
                 lend_milli: line.and_then(|(_, _, lend)| lend.map(u64::from)),
@@ -619,14 +622,18 @@ impl History {
             });
             self.apply(Command::Uncordon { node });
         }
-        for tenant in TENANTS {
-            self.apply(Command::SetQuota(QuotaChange {
-                tenant: tenant_name(tenant),
-                pool: pool_name("default"),
-                gpu_milli: None,
-                limit_milli: None,
-                lend_milli: None,
-            }));
+        let models = MODELS.map(|model| Some(model.to_owned()));
+        for model in models.into_iter().chain([None]) {
+            for tenant in TENANTS {
+                self.apply(Command::SetQuota(QuotaChange {
+                    tenant: tenant_name(tenant),
+                    pool: pool_name("default"),
+                    model: model.clone(),
+                    gpu_milli: None,
+                    limit_milli: None,
+                    lend_milli: None,
+                }));
+            }
         }
     }
 }

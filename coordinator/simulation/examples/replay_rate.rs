@@ -75,6 +75,7 @@ fn frame() -> State {
         trial.apply(Command::SetQuota(QuotaChange {
             tenant,
             pool: PoolName::default_pool(),
+            model: None,
             gpu_milli: Some(128_000),
             limit_milli: None,
             lend_milli: None,

@@ -4,8 +4,8 @@ use super::error::ApiError;
 use super::{convert_arrays, convert_priorities};
 use crate::sessions::NodeSeen;
 use coordinator_core::model::{
-    Attempt, DeviceGrant, EndKind, LedgerRow, MemberEnd, MemberPhase, Node, NodeCondition, Policy,
-    PoolName, PoolOrder, RetryPolicy, Run, RunOutcome, RunPhase, ScheduledPrice, TagMode,
+    Attempt, DeviceGrant, EndKind, LedgerRow, MemberEnd, MemberPhase, Meter, Node, NodeCondition,
+    Policy, PoolName, PoolOrder, RetryPolicy, Run, RunOutcome, RunPhase, ScheduledPrice, TagMode,
     TenantName, Token, Warning, WarningSignal, WorkloadSpec,
 };
 use coordinator_core::policy::quotas;
@@ -323,25 +323,48 @@ pub fn node_view(node: &Node, seen: Option<&NodeSeen>) -> NodeView {
     }
 }
 
-/// A tenant's line in a pool as clients read it, with what it holds, borrows and lends now.
-pub fn quota_view(state: &State, tenant: &TenantName, pool: &PoolName) -> QuotaView {
+/// A tenant's lines in a pool as clients read them: that over all models, and of each model for which
+/// it has a line or holds devices that others have one for.
+pub fn quota_views(state: &State, tenant: &TenantName, pool: &PoolName) -> Vec<QuotaView> {
+    let of_models = state
+        .tenants()
+        .metered_models(pool)
+        .map(|model| Meter::of_model(pool, model))
+        .filter(|meter| {
+            quotas::line(state.tenants(), tenant, *meter).is_some()
+                || state.used_on(tenant, *meter) > 0
+        });
+    std::iter::once(Meter::from(pool))
+        .chain(of_models)
+        .map(|meter| quota_view(state, tenant, meter))
+        .collect()
+}
+
+/// One such line, with what its tenant holds, borrows and lends now.
+pub fn quota_view(state: &State, tenant: &TenantName, meter: Meter<'_>) -> QuotaView {
+    let pool = meter.pool;
     let waiting_milli = state
         .queues()
         .of_tenant(pool, tenant)
         .into_iter()
         .filter_map(|run| state.runs().get(&run))
+        .filter(|run| meter.is_open_to(run.spec.gpu_model.as_deref()))
         .map(|run| run.spec.gpu_milli())
         .sum();
-    let use_of_line = state.use_of_line(tenant, pool);
-    let line = quotas::line(state.tenants(), tenant, pool);
+    let use_of_line = state.use_of_line(tenant, meter);
+    let line = quotas::line(state.tenants(), tenant, meter);
     QuotaView {
         tenant: tenant.to_string(),
         pool: pool.to_string(),
+        model: meter.model.map(str::to_owned),
         gpu_milli: line.map(|line| line.quota_milli),
         limit_milli: line.and_then(|line| line.limit_milli),
         lend_milli: line.and_then(|line| line.lend_milli),
-        used_milli: state.used_milli(tenant, pool),
-        recent_milli: state.recent_milli(tenant, pool),
+        used_milli: state.used_on(tenant, meter),
+        // What was held of late is remembered of a pool, for the turns, and of no model.
+        recent_milli: meter
+            .model
+            .map_or_else(|| state.recent_milli(tenant, pool), |_| 0),
         borrowed_milli: use_of_line.borrowed_milli,
         lent_milli: use_of_line.lent_milli,
         waiting_milli,

@@ -61,7 +61,7 @@ fn tenant_view(state: &Replicated, name: &TenantName) -> TenantView {
         quotas: state
             .pools()
             .keys()
-            .map(|pool| convert::quota_view(state, name, pool))
+            .flat_map(|pool| convert::quota_views(state, name, pool))
             .collect(),
     }
 }
@@ -154,7 +154,7 @@ pub async fn quotas(State(app): State<App>) -> Json<QuotaList> {
                     state
                         .pools()
                         .keys()
-                        .map(move |pool| convert::quota_view(state, tenant, pool))
+                        .flat_map(move |pool| convert::quota_views(state, tenant, pool))
                 })
                 .collect(),
         }
@@ -173,7 +173,8 @@ pub async fn set_quota(
     let pool = PoolName::new(&request.pool)?;
     let change = QuotaChange {
         tenant: tenant.clone(),
-        pool: pool.clone(),
+        pool,
+        model: request.model.clone(),
         gpu_milli: request.gpu_milli,
         limit_milli: request.limit_milli,
         lend_milli: request.lend_milli,
@@ -182,7 +183,7 @@ pub async fn set_quota(
         // The trial takes many plans: on a copy, beside what serves everybody.
         let (view, copy) = app.driver.read(|state| {
             state.check_quota_change(&change)?;
-            let view = convert::quota_view(state, &tenant, &pool);
+            let view = convert::quota_view(state, &tenant, change.meter());
             Ok::<_, ApiError>((view, state.live_copy()))
         })?;
         let now_us = crate::now_us().max(copy.time_us());
@@ -208,13 +209,12 @@ pub async fn set_quota(
     app.propose(
         &identity,
         idempotency_key(&headers)?,
-        Command::SetQuota(change),
+        Command::SetQuota(change.clone()),
     )
     .await?;
-    Ok(Json(
-        app.driver
-            .read(|state| convert::quota_view(state, &tenant, &pool)),
-    ))
+    Ok(Json(app.driver.read(|state| {
+        convert::quota_view(state, &tenant, change.meter())
+    })))
 }
 
 fn pool_view(state: &Replicated, pool: &Pool) -> PoolView {

@@ -92,6 +92,9 @@ pub struct QuotaRequest {
     pub tenant: String,
     /// Pool.
     pub pool: String,
+    /// Device model that the line is for; absent: over all models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Guaranteed GPUs, in thousandths; absent: no line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_milli: Option<u64>,
@@ -106,13 +109,16 @@ pub struct QuotaRequest {
     pub dry_run: bool,
 }
 
-/// A tenant's quota in a pool.
+/// A tenant's quota in a pool, over all models or of one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QuotaView {
     /// Tenant.
     pub tenant: String,
     /// Pool.
     pub pool: String,
+    /// Device model that the line is for; absent: over all models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Guaranteed GPUs, in thousandths; absent: no line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_milli: Option<u64>,

@@ -13,6 +13,8 @@ pub struct Holding {
     pub run: RunId,
     /// Thousandths and MiB of each device.
     pub devices: Vec<(DeviceId, u64, u64)>,
+    /// Thousandths by device model, as granted.
+    pub models: Vec<(String, u64)>,
     pub cpu_milli: u64,
     pub memory_mib: u64,
 }
@@ -23,6 +25,7 @@ struct Held {
     tenant: TenantName,
     pool: Option<PoolName>,
     milli: u64,
+    models: Vec<(String, u64)>,
 }
 
 /// Every holding, by node and by run.
@@ -61,9 +64,15 @@ impl<'a> Books<'a> {
                         (grant.device.clone(), share_milli, grant.memory_mib)
                     })
                     .collect();
+                let models = member
+                    .devices
+                    .iter()
+                    .map(|grant| (grant.model.clone(), u64::from(grant.share_milli)))
+                    .collect();
                 let holding = Holding {
                     run: run.id,
                     devices,
+                    models,
                     cpu_milli: member.cpu_milli,
                     memory_mib: member.memory_mib,
                 };
@@ -80,7 +89,9 @@ impl<'a> Books<'a> {
                 tenant: run.tenant.clone(),
                 pool: run.spec.pool.clone(),
                 milli: 0,
+                models: Vec::new(),
             });
+            held.models.extend(holding.models.iter().cloned());
             held.milli += holding
                 .devices
                 .iter()
@@ -125,18 +136,31 @@ impl<'a> Books<'a> {
         })
     }
 
-    /// What a tenant and all below it hold in a pool.
-    pub fn used_milli(&self, tenant: &TenantName, pool: &PoolName) -> u64 {
-        let tree = Tree::new(self.state.tenants(), pool);
+    /// What a tenant and all below it hold in a pool, of one model or of all.
+    pub fn used_milli(&self, tenant: &TenantName, pool: &PoolName, model: Option<&str>) -> u64 {
+        let tree = Tree::new(self.state.tenants(), pool, None);
         self.by_run
             .values()
             .filter(|held| held.pool.as_ref() == Some(pool) && tree.is_below(&held.tenant, tenant))
-            .map(|held| held.milli)
+            .map(|held| match model {
+                None => held.milli,
+                Some(model) => {
+                    let of_model = held.models.iter().filter(|(held, _)| held == model);
+                    of_model.map(|(_, milli)| milli).sum()
+                }
+            })
             .sum()
     }
 
-    /// Thousandths of devices on ready nodes of a pool that nobody holds.
-    pub fn idle_milli(&self, pool: &PoolName) -> u64 {
+    /// Whether a run holds anything of a model.
+    pub fn holds_model(&self, run: RunId, model: &str) -> bool {
+        self.by_run
+            .get(&run)
+            .is_some_and(|held| held.models.iter().any(|(held, _)| held == model))
+    }
+
+    /// Thousandths of devices on ready nodes of a pool that nobody holds, of one model or of all.
+    pub fn idle_milli(&self, pool: &PoolName, model: Option<&str>) -> u64 {
         self.state
             .nodes()
             .values()
@@ -144,6 +168,8 @@ impl<'a> Books<'a> {
             .flat_map(|node| {
                 let name = &node.description.name;
                 let devices = node.description.devices.iter();
+                let devices =
+                    devices.filter(|device| model.is_none_or(|model| device.model == model));
                 devices.map(move |device| self.of_device(name, &device.id).0)
             })
             .map(|held| 1000_u64.saturating_sub(held))

@@ -31,7 +31,12 @@ pub fn judge(
         };
         turns::judge(state, run, placed, violations);
         if shapes_waiting(state, run, pool) < MOST_LINES_REFUSED {
-            judge_waiting(state, plan, (run, pool), placed, claims, violations);
+            let waiting = (state, plan, placed, claims);
+            let ways = Ask::ways(state, run);
+            let mut found = ways
+                .iter()
+                .filter_map(|ask| judge_waiting(waiting, (run, pool), ask));
+            violations.extend(found.next());
         }
     }
 }
@@ -60,10 +65,14 @@ fn judge_kept_room(
         if placed.runs.contains_key(&claimant.id) {
             continue;
         }
-        let ask = Ask::of(claimant, state.policy());
+        let ways = Ask::ways(state, claimant);
         let gone: BTreeSet<RunId> = victims.union(&claims.leaving).copied().collect();
-        let before = ask.fitting(state, &without.without(&gone)).len();
-        let after = ask.fitting(state, &placed.books.without(&gone)).len();
+        let most = |books: &Books<'_>| {
+            let fitting = ways.iter().map(|ask| ask.fitting(state, books).len());
+            fitting.max().unwrap_or(0)
+        };
+        let before = most(&without.without(&gone));
+        let after = most(&placed.books.without(&gone));
         let members = claimant.spec.nodes;
         if before >= members as usize && after < members as usize {
             violations.push(Violation::TakesKeptRoom {
@@ -124,16 +133,13 @@ pub fn reserved_from<'p>(run: &Run, plan: &'p Plan) -> BTreeSet<&'p NodeName> {
         .collect()
 }
 
+/// What is wrong with it that a run waits which might be tried like this.
 fn judge_waiting(
-    state: &State,
-    plan: &Plan,
+    (state, plan, placed, claims): (&State, &Plan, &Placed<'_>, &Claims<'_>),
     (run, pool): (&Run, &PoolName),
-    placed: &Placed<'_>,
-    claims: &Claims<'_>,
-    violations: &mut Vec<Violation>,
-) {
-    let tree = Tree::new(state.tenants(), pool);
-    let ask = Ask::of(run, state.policy());
+    ask: &Ask<'_>,
+) -> Option<Violation> {
+    let tree = Tree::new(state.tenants(), pool, None);
     let awaited: Vec<&Run> = claims
         .awaited
         .values()
@@ -144,13 +150,17 @@ fn judge_waiting(
                 && !placed.runs.contains_key(&claimant.id)
         })
         .collect();
-    let granted = |name: &TenantName| placed.books.used_milli(name, pool);
-    let used = |name: &TenantName| {
+    let granted =
+        |model: Option<&str>, name: &TenantName| placed.books.used_milli(name, pool, model);
+    // Who awaits devices counts on each model that it may come to hold.
+    let used = |model: Option<&str>, name: &TenantName| {
         let more = awaited
             .iter()
             .filter(|claimant| tree.is_below(&claimant.tenant, name))
-            .map(|claimant| Ask::of(claimant, state.policy()).total_milli());
-        granted(name) + more.sum::<u64>()
+            .map(|claimant| Ask::of(claimant, state.policy()))
+            .filter(|ask| model.is_none_or(|model| ask.accepts_model(model)))
+            .map(|ask| ask.total_milli());
+        granted(model, name) + more.sum::<u64>()
     };
     let reserved = reserved_from(run, plan);
     // A claimant may be kept any node where one of its members could go, and no more than it has.
@@ -158,14 +168,7 @@ fn judge_waiting(
         .iter()
         .map(|claimant| claimant.spec.nodes as usize)
         .sum();
-    let may_start = why_not(
-        state,
-        run,
-        ask.total_milli(),
-        &placed.books,
-        &used,
-        &granted,
-    );
+    let may_start = why_not(state, run, ask, &placed.books, &used, &granted);
     let room = |books: &Books<'_>| {
         let mut fitting = ask.fitting(state, books);
         fitting.retain(|node| !reserved.contains(node));
@@ -173,15 +176,13 @@ fn judge_waiting(
     };
     let members = run.spec.nodes;
     match may_start {
-        Err(_) => {}
-        Ok(_) if room(&placed.books) >= members as usize => {
-            violations.push(Violation::IdleWhileItFits {
-                run: run.id,
-                fitting: room(&placed.books),
-                members,
-            });
-        }
-        Ok(true) => {}
+        Err(_) => None,
+        Ok(_) if room(&placed.books) >= members as usize => Some(Violation::IdleWhileItFits {
+            run: run.id,
+            fitting: room(&placed.books),
+            members,
+        }),
+        Ok(true) => None,
         Ok(false) => {
             let borrowing: BTreeSet<RunId> = placed
                 .runs
@@ -193,13 +194,12 @@ fn judge_waiting(
                 .map(|(id, _)| *id)
                 .collect();
             let fitting = room(&placed.books.without(&borrowing));
-            if !borrowing.is_empty() && fitting >= members as usize {
-                violations.push(Violation::BorrowedBefore {
-                    run: run.id,
-                    fitting,
-                    members,
-                });
-            }
+            let is_passed = !borrowing.is_empty() && fitting >= members as usize;
+            is_passed.then_some(Violation::BorrowedBefore {
+                run: run.id,
+                fitting,
+                members,
+            })
         }
     }
 }

@@ -44,10 +44,15 @@ pub fn judge<'a>(
             violations.push(Violation::Held { run: run.id });
         }
         judge_form(run, placement, violations);
-        let borrows = judge_standing(state, run, &placed.books, violations);
+        let ways = Ask::ways(state, run);
+        let Some(ask) = as_planned(state, &ways, placement) else {
+            violations.push(Violation::MixedModels { run: run.id });
+            continue;
+        };
+        let borrows = judge_standing(state, run, ask, &placed.books, violations);
         topology::judge(
             state,
-            run,
+            (run, ask),
             placement,
             &placed.books,
             &plan.reservations,
@@ -87,19 +92,43 @@ fn judge_form(run: &Run, placement: &Placement, violations: &mut Vec<Violation>)
     }
 }
 
+/// The way in which it was tried: where it may be on one of several models, all of its devices are of one.
+fn as_planned<'w, 'a>(
+    state: &State,
+    ways: &'w [Ask<'a>],
+    placement: &Placement,
+) -> Option<&'w Ask<'a>> {
+    let planned: Vec<&DeviceDescription> = placement
+        .members
+        .iter()
+        .filter_map(|member| Some((member, state.nodes().get(&member.node)?)))
+        .flat_map(|(member, node)| {
+            let devices = node.description.devices.iter();
+            devices.filter(|device| member.devices.contains(&device.id))
+        })
+        .collect();
+    match ways {
+        // Whether a single way accepts them is judged by itself.
+        [only] => Some(only),
+        _ => ways
+            .iter()
+            .find(|ask| planned.iter().all(|device| ask.accepts(device))),
+    }
+}
+
 /// Whether it borrows; and whether it may hold so much more at all.
 fn judge_standing(
     state: &State,
     run: &Run,
+    ask: &Ask<'_>,
     books: &Books<'_>,
     violations: &mut Vec<Violation>,
 ) -> bool {
-    let used = |name: &TenantName| match &run.spec.pool {
-        Some(pool) => books.used_milli(name, pool),
+    let used = |model: Option<&str>, name: &TenantName| match &run.spec.pool {
+        Some(pool) => books.used_milli(name, pool, model),
         None => 0,
     };
-    let asked_milli = Ask::of(run, state.policy()).total_milli();
-    match why_not(state, run, asked_milli, books, &used, &used) {
+    match why_not(state, run, ask, books, &used, &used) {
         Ok(borrows) => borrows,
         Err(violation) => {
             violations.push(violation);
@@ -113,15 +142,36 @@ fn judge_standing(
 pub fn why_not(
     state: &State,
     run: &Run,
-    asked_milli: u64,
+    ask: &Ask<'_>,
     books: &Books<'_>,
-    used: &dyn Fn(&TenantName) -> u64,
-    granted: &dyn Fn(&TenantName) -> u64,
+    used: UsedOf<'_>,
+    granted: UsedOf<'_>,
 ) -> Result<bool, Violation> {
     let Some(pool) = &run.spec.pool else {
         return Ok(false);
     };
-    let tree = Tree::new(state.tenants(), pool);
+    let mut borrows = false;
+    for model in ask.meters(state) {
+        let tree = Tree::new(state.tenants(), pool, model);
+        let used = |name: &TenantName| used(model, name);
+        let granted = |name: &TenantName| granted(model, name);
+        let idle_milli = books.idle_milli(pool, model);
+        borrows |= why_not_by(&tree, run, ask.total_milli(), idle_milli, &used, &granted)?;
+    }
+    Ok(borrows)
+}
+
+/// What tenants hold, of one model or of all.
+pub type UsedOf<'u> = &'u dyn Fn(Option<&str>, &TenantName) -> u64;
+
+fn why_not_by(
+    tree: &Tree<'_>,
+    run: &Run,
+    asked_milli: u64,
+    idle_milli: u64,
+    used: &dyn Fn(&TenantName) -> u64,
+    granted: &dyn Fn(&TenantName) -> u64,
+) -> Result<bool, Violation> {
     match tree.standing(&run.tenant, asked_milli, used) {
         Standing::Guaranteed => Ok(false),
         Standing::OverLimit {
@@ -143,7 +193,6 @@ pub fn why_not(
         }
         Standing::Borrows(_) => {
             let kept_milli = tree.kept_from_milli(&run.tenant, granted);
-            let idle_milli = books.idle_milli(pool);
             if kept_milli > 0 && asked_milli + kept_milli > idle_milli {
                 return Err(Violation::NotLent {
                     run: run.id,

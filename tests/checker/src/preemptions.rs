@@ -64,7 +64,15 @@ pub fn judge(
         }
     }
     for position in 0..groups.len() {
-        judge_need(state, books, plan, (&groups, position), claims, violations);
+        let claimant = groups[position].claimant;
+        // Where it might be tried on several models, one is enough.
+        let mut found = Ask::ways(state, claimant)
+            .into_iter()
+            .map(|ask| judge_need(state, books, plan, (&groups, position), &ask, claims));
+        let first = found.next().unwrap_or_default();
+        if !first.is_empty() && found.all(|found| !found.is_empty()) {
+            violations.extend(first);
+        }
     }
     judge_together(state, books, &groups, claims, violations);
 }
@@ -146,7 +154,7 @@ fn why_no_right<'a>(
         return (asks <= holds).then(|| format!("priority {asks} against {holds}"));
     }
     let pool = claimant.spec.pool.as_ref()?;
-    let tree = Tree::new(state.tenants(), pool);
+    let tree = Tree::new(state.tenants(), pool, None);
     // One that awaits others' end may be given more victims by this plan, and asks for no more by that.
     let claimed: BTreeMap<RunId, &Run> = others
         .filter(|run| run.spec.pool.as_ref() == Some(pool))
@@ -166,22 +174,44 @@ fn why_no_right<'a>(
         .chain(stopped.iter().copied())
         .collect();
     let rest = books.without(&leaving);
-    let staying = |name: &TenantName| rest.used_milli(name, pool);
-    let with_claims = |name: &TenantName| {
+    let staying = |model: Option<&str>, name: &TenantName| rest.used_milli(name, pool, model);
+    // Which of the models that others accept they will hold nobody knows: what could be is left out.
+    let with_claims = |model: Option<&str>, name: &TenantName| {
         let more = claimed
             .values()
-            .filter(|run| tree.is_below(&run.tenant, name))
+            .filter(|run| model.is_none() && tree.is_below(&run.tenant, name))
             .map(|run| Ask::of(run, state.policy()).total_milli());
-        staying(name) + more.sum::<u64>()
+        staying(model, name) + more.sum::<u64>()
     };
-    let asked = Ask::of(claimant, state.policy()).total_milli();
-    tree.why_not_reclaim(
-        &claimant.tenant,
-        asked,
-        &victim.tenant,
-        &with_claims,
-        &staying,
-    )
+    let (owner, borrower) = (&claimant.tenant, &victim.tenant);
+    let mut why = None;
+    for ask in Ask::ways(state, claimant) {
+        let meters = ask.meters(state);
+        for by in &meters {
+            if by.is_some_and(|model| !books.holds_model(victim.id, model)) {
+                continue;
+            }
+            let asked = ask.total_milli();
+            let tree = Tree::new(state.tenants(), pool, *by);
+            let denied = tree.why_not_reclaim(
+                owner,
+                asked,
+                borrower,
+                &|name| with_claims(*by, name),
+                &|name| staying(*by, name),
+            );
+            let is_within = meters.iter().filter(|other| *other != by).all(|other| {
+                let tree = Tree::new(state.tenants(), pool, *other);
+                tree.is_within_beside(owner, asked, borrower, &|name| with_claims(*other, name))
+            });
+            match denied {
+                None if is_within => return None,
+                None => why = Some(format!("{owner} is not within its own beside {by:?}")),
+                denied => why = why.or(denied),
+            }
+        }
+    }
+    why.or(Some("no model will do".to_owned()))
 }
 
 /// With all of its victims gone a claimant fits and stands, and without any one of them it does not.
@@ -190,14 +220,14 @@ fn judge_need(
     books: &Books<'_>,
     plan: &Plan,
     (groups, position): (&[Group<'_>], usize),
+    ask: &Ask<'_>,
     claims: &Claims<'_>,
-    violations: &mut Vec<Violation>,
-) {
+) -> Vec<Violation> {
+    let mut violations = Vec::new();
     let group = &groups[position];
     let claimant = group.claimant;
     let members = claimant.spec.nodes;
     let gone: BTreeSet<RunId> = claims.leaving.union(&group.victims).copied().collect();
-    let ask = Ask::of(claimant, state.policy());
     let fitting = ask.fitting(state, &books.without(&gone)).len();
     if fitting < members as usize {
         violations.push(Violation::StoppedInVain {
@@ -205,7 +235,7 @@ fn judge_need(
             fitting,
             members,
         });
-        return;
+        return violations;
     }
     let before: BTreeSet<RunId> = groups[..position]
         .iter()
@@ -216,12 +246,13 @@ fn judge_need(
         .iter()
         .map(|group| group.claimant)
         .collect();
-    if let Some(why) = why_not_standing(state, books, claimant, &earlier, &all_gone, claims) {
+    if let Some(why) = why_not_standing(state, books, (claimant, ask), &earlier, &all_gone, claims)
+    {
         violations.push(Violation::WouldNotStand {
             claimant: claimant.id,
             why,
         });
-        return;
+        return violations;
     }
     // However the others' members are laid out, they take no more nodes than they have members.
     let of_others: usize = groups
@@ -243,7 +274,7 @@ fn judge_need(
         }
         let mut all_gone = all_gone.clone();
         all_gone.remove(victim);
-        if why_not_standing(state, books, claimant, &earlier, &all_gone, claims).is_none() {
+        if why_not_standing(state, books, (claimant, ask), &earlier, &all_gone, claims).is_none() {
             violations.push(Violation::NeedlessVictim {
                 run: *victim,
                 claimant: claimant.id,
@@ -252,19 +283,20 @@ fn judge_need(
             });
         }
     }
+    violations
 }
 
 /// What would hold a claimant up once these have gone, and those that go before it have started.
 fn why_not_standing(
     state: &State,
     books: &Books<'_>,
-    claimant: &Run,
+    (claimant, ask): (&Run, &Ask<'_>),
     earlier: &[&Run],
     gone: &BTreeSet<RunId>,
     claims: &Claims<'_>,
 ) -> Option<String> {
     let pool = claimant.spec.pool.as_ref()?;
-    let tree = Tree::new(state.tenants(), pool);
+    let tree = Tree::new(state.tenants(), pool, None);
     let awaited = claims
         .awaited
         .values()
@@ -279,15 +311,22 @@ fn why_not_standing(
     first.extend(earlier.iter().map(|run| (run.id, *run)));
     let rest = books.without(&gone);
     let asked = |run: &Run| Ask::of(run, state.policy()).total_milli();
-    let granted = |name: &TenantName| rest.used_milli(name, pool);
-    let used = |name: &TenantName| {
+    let accepts = |run: &Run, model: &str| {
+        let mut ways = Ask::ways(state, run).into_iter();
+        // Of several it will be on one, and which is not known: only what is certain counts.
+        let first = ways.next();
+        ways.next().is_none() && first.is_some_and(|ask| ask.accepts_model(model))
+    };
+    let granted = |model: Option<&str>, name: &TenantName| rest.used_milli(name, pool, model);
+    let used = |model: Option<&str>, name: &TenantName| {
         let started = first
             .values()
             .filter(|run| run.spec.pool.as_ref() == Some(pool) && tree.is_below(&run.tenant, name))
+            .filter(|run| model.is_none_or(|model| accepts(run, model)))
             .map(|run| asked(run));
-        granted(name) + started.sum::<u64>()
+        granted(model, name) + started.sum::<u64>()
     };
-    why_not(state, claimant, asked(claimant), &rest, &used, &granted)
+    why_not(state, claimant, ask, &rest, &used, &granted)
         .err()
         .map(|violation| format!("{violation:?}"))
 }

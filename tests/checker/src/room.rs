@@ -1,6 +1,7 @@
 //! Whether a member fits a node beside what is held there, read straight off the specification.
 
 use crate::books::{Books, Holding};
+use crate::tree::Tree;
 use coordinator_core::model::{DeviceDescription, Node, NodeName, Policy, Run, WorkloadSpec};
 use coordinator_core::state::State;
 
@@ -10,6 +11,8 @@ pub struct Ask<'a> {
     spec: &'a WorkloadSpec,
     /// The most memory of each device that the policy lets its model have.
     cap_mib: Option<u64>,
+    /// The one device model that it is tried on.
+    only: Option<&'a str>,
 }
 
 impl<'a> Ask<'a> {
@@ -21,7 +24,46 @@ impl<'a> Ask<'a> {
                 .model
                 .as_deref()
                 .and_then(|model| cap_mib(policy, model)),
+            only: None,
         }
+    }
+
+    /// What a run may be tried as: on one model after another where any line of its pool is for one.
+    pub fn ways(state: &'a State, run: &'a Run) -> Vec<Self> {
+        let ask = Self::of(run, state.policy());
+        let is_by_model = run.spec.pool.as_ref().is_some_and(|pool| {
+            let mut tenants = state.tenants().values();
+            tenants.any(|tenant| tenant.model_quotas.contains_key(pool))
+        });
+        if !is_by_model || ask.devices() == 0 {
+            return vec![ask];
+        }
+        let mut models: Vec<&str> = state
+            .nodes()
+            .values()
+            .filter(|node| Some(&node.description.pool) == run.spec.pool.as_ref())
+            .flat_map(|node| &node.description.devices)
+            .filter(|device| ask.accepts(device))
+            .map(|device| device.model.as_str())
+            .collect();
+        models.sort_unstable();
+        models.dedup();
+        let on = |model| Self {
+            only: Some(model),
+            ..ask.clone()
+        };
+        models.into_iter().map(on).collect()
+    }
+
+    /// The lines that bind it: those over all models, and those for the one it is tried on.
+    pub fn meters(&self, state: &State) -> Vec<Option<&'a str>> {
+        let mut meters = vec![None];
+        if let (Some(pool), Some(model)) = (&self.spec.pool, self.only)
+            && Tree::new(state.tenants(), pool, Some(model)).is_metered()
+        {
+            meters.push(Some(model));
+        }
+        meters
     }
 
     /// Devices for each member.
@@ -67,10 +109,15 @@ impl<'a> Ask<'a> {
 
     /// Whether a device is of the model asked for: the very name, or its family without the memory.
     pub fn accepts(&self, device: &DeviceDescription) -> bool {
+        self.only.is_none_or(|only| device.model == only) && self.accepts_model(&device.model)
+    }
+
+    /// The same of a model's name.
+    pub fn accepts_model(&self, model: &str) -> bool {
         let Some(asked) = &self.spec.gpu_model else {
             return true;
         };
-        let (asked, model) = (asked.to_lowercase(), device.model.to_lowercase());
+        let (asked, model) = (asked.to_lowercase(), model.to_lowercase());
         model == asked || model.starts_with(&format!("{asked}-"))
     }
 
@@ -140,8 +187,13 @@ impl<'a> Ask<'a> {
         run: &Run,
         devices: impl IntoIterator<Item = &'d DeviceDescription>,
     ) -> Holding {
+        let devices: Vec<&DeviceDescription> = devices.into_iter().collect();
         Holding {
             run: run.id,
+            models: devices
+                .iter()
+                .map(|device| (device.model.clone(), self.share_milli()))
+                .collect(),
             devices: devices
                 .into_iter()
                 .map(|device| {

@@ -13,14 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 /// run could have had of other nodes is not known, and only devices of nodes of which nothing is kept are judged.
 pub fn judge(
     state: &State,
-    run: &Run,
+    (run, ask): (&Run, &Ask<'_>),
     placement: &Placement,
     books: &Books<'_>,
     kept: &[Reservation],
     is_free_choice: bool,
     violations: &mut Vec<Violation>,
 ) {
-    let ask = Ask::of(run, state.policy());
     let mut is_split = None;
     for member in &placement.members {
         let Some(node) = state.nodes().get(&member.node) else {
@@ -34,7 +33,7 @@ pub fn judge(
             .iter()
             .flat_map(|reservation| &reservation.members)
             .any(|kept| kept.node == member.node);
-        if !is_kept && has_island(&ask, node, books) {
+        if !is_kept && has_island(ask, node, books) {
             violations.push(Violation::SplitOverIslands {
                 run: run.id,
                 node: member.node.clone(),
@@ -50,7 +49,7 @@ pub fn judge(
     {
         let whole_on = ask.fitting(state, books).into_iter().find(|name| {
             let node = state.nodes().get(*name);
-            node.is_some_and(|node| has_island(&ask, node, books))
+            node.is_some_and(|node| has_island(ask, node, books))
         });
         if let Some(whole_on) = whole_on {
             violations.push(Violation::SplitOverIslands {

@@ -11,6 +11,8 @@ pub type Used<'u> = &'u dyn Fn(&TenantName) -> u64;
 pub struct Tree<'a> {
     tenants: &'a BTreeMap<TenantName, Tenant>,
     pool: &'a PoolName,
+    /// The lines for this model; absent: those over all.
+    model: Option<&'a str>,
 }
 
 /// Where one more grant would put a tenant.
@@ -27,8 +29,16 @@ pub enum Standing {
 }
 
 impl<'a> Tree<'a> {
-    pub fn new(tenants: &'a BTreeMap<TenantName, Tenant>, pool: &'a PoolName) -> Self {
-        Self { tenants, pool }
+    pub fn new(
+        tenants: &'a BTreeMap<TenantName, Tenant>,
+        pool: &'a PoolName,
+        model: Option<&'a str>,
+    ) -> Self {
+        Self {
+            tenants,
+            pool,
+            model,
+        }
     }
 
     /// A tenant and all above it, nearest first.
@@ -54,10 +64,14 @@ impl<'a> Tree<'a> {
     }
 
     fn line(&self, tenant: &TenantName) -> Option<&'a Quota> {
-        self.tenants.get(tenant)?.quotas.get(self.pool)
+        let tenant = self.tenants.get(tenant)?;
+        match self.model {
+            None => tenant.quotas.get(self.pool),
+            Some(model) => tenant.model_quotas.get(self.pool)?.get(model),
+        }
     }
 
-    fn is_metered(&self) -> bool {
+    pub fn is_metered(&self) -> bool {
         self.tenants
             .keys()
             .any(|tenant| self.line(tenant).is_some())
@@ -148,6 +162,39 @@ impl<'a> Tree<'a> {
             None => 0,
         };
         kept.max(below)
+    }
+
+    /// Whether an owner that takes back by other lines than these is within its own here: its lines up
+    /// to the tenant above both; without any, what is left there to such, if the other has a line.
+    pub fn is_within_beside(
+        &self,
+        owner: &TenantName,
+        asked_milli: u64,
+        borrower: &TenantName,
+        with_claims: Used<'_>,
+    ) -> bool {
+        let (up, down) = (self.path(owner), self.path(borrower));
+        let mut own = up.iter().filter(|name| !down.contains(name));
+        let has_line = |name: &&&TenantName| self.line(name).is_some();
+        if own.clone().any(|name| has_line(&name)) {
+            return own.all(|name| {
+                self.line(name)
+                    .is_none_or(|line| with_claims(name) + asked_milli <= line.quota_milli)
+            });
+        }
+        let mut others = down.iter().filter(|name| !up.contains(name));
+        if !others.any(|name| has_line(&name)) {
+            return true;
+        }
+        let shared: Vec<&TenantName> = up
+            .iter()
+            .filter(|name| down.contains(name))
+            .copied()
+            .collect();
+        self.first_line(&shared).is_some_and(|(at, line)| {
+            let (left, held) = self.rest(at, line, with_claims);
+            held + asked_milli <= left
+        })
     }
 
     /// Why an owner may not have so much back from a borrower; `None`: it may. What the owner's branch

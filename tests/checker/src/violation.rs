@@ -5,6 +5,11 @@ use coordinator_core::model::{DeviceId, NodeName, PoolName, RunId, TenantName};
 /// One thing that is wrong with a plan. Amounts of devices are in thousandths, memory in MiB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
+    /// Its devices are of several models, where quota is stated by model.
+    MixedModels {
+        /// Run.
+        run: RunId,
+    },
     /// It gives devices to a run that is not there or does not wait.
     NotWaiting {
         /// That run.

@@ -24,6 +24,8 @@ const KINDS: [(&str, &str); 6] = [
     ("gold", "8xH100-80G"),
     ("gold", "2xH100-80G,1xA100-80G"),
 ];
+/// Models of the default pool, as its nodes report them.
+const MODEL_LINES: [&str; 3] = ["A100-80G", "A100-40G", "T4-16G"];
 const MODELS: [&str; 4] = ["A100", "A100-80G", "T4-16G", "H100-80G"];
 
 /// Guarantee, limit and what is lent, in halves of devices.
@@ -63,6 +65,8 @@ enum Step {
     Lose(u8),
     Register(u8),
     Line(u8, bool, Option<Line>),
+    /// The same for one model of the default pool.
+    ModelLine(u8, u8, Option<Line>),
     Parent(u8, Option<u8>),
     Cap(Option<u16>),
 }
@@ -72,6 +76,15 @@ fn lines() -> impl Strategy<Value = Line> {
         0_u8..24,
         proptest::option::weighted(0.4, 0_u8..40),
         proptest::option::weighted(0.4, 0_u8..16),
+    )
+}
+
+/// There are fewer devices of one model than of all.
+fn model_lines() -> impl Strategy<Value = Line> {
+    (
+        0_u8..12,
+        proptest::option::weighted(0.4, 0_u8..20),
+        proptest::option::weighted(0.4, 0_u8..8),
     )
 }
 
@@ -166,6 +179,8 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => some().prop_map(Step::Register),
         3 => (some(), prop::bool::weighted(0.7), proptest::option::weighted(0.8, lines()))
             .prop_map(|(tenant, default, line)| Step::Line(tenant, default, line)),
+        2 => (some(), some(), proptest::option::weighted(0.8, model_lines()))
+            .prop_map(|(tenant, model, line)| Step::ModelLine(tenant, model, line)),
         1 => (some(), proptest::option::of(some()))
             .prop_map(|(tenant, parent)| Step::Parent(tenant, parent)),
         1 => proptest::option::of(any::<u16>()).prop_map(Step::Cap),
@@ -239,7 +254,7 @@ impl History {
         for (position, (_, _, default, gold)) in setting.tenants.iter().enumerate() {
             for (pool, line) in [("default", default), ("gold", gold)] {
                 if line.is_some() {
-                    history.set_line(position, pool, *line);
+                    history.set_line(position, pool, None, *line);
                 }
             }
         }
@@ -257,11 +272,12 @@ impl History {
         self.state.apply(self.index, &entry)
     }
 
-    fn set_line(&mut self, tenant: usize, pool: &str, line: Option<Line>) {
+    fn set_line(&mut self, tenant: usize, pool: &str, model: Option<&str>, line: Option<Line>) {
         let halves = |amount: u8| u64::from(amount) * 500;
         self.apply(Command::SetQuota(QuotaChange {
             tenant: self.tenants[tenant].clone(),
             pool: pool_name(pool),
+            model: model.map(str::to_owned),
             gpu_milli: line.map(|(quota, _, _)| halves(quota)),
             limit_milli: line.and_then(|(_, limit, _)| limit.map(halves)),
             lend_milli: line.and_then(|(_, _, lend)| lend.map(halves)),
@@ -292,7 +308,10 @@ impl History {
         let mut lines = vec![format!("at {}", self.now_us)];
         for (name, tenant) in self.state.tenants() {
             let above = tenant.parent.as_ref().map(TenantName::as_str);
-            lines.push(format!("{name} under {above:?}: {:?}", tenant.quotas));
+            lines.push(format!(
+                "{name} under {above:?}: {:?} {:?}",
+                tenant.quotas, tenant.model_quotas
+            ));
         }
         for (name, node) in self.state.nodes() {
             let devices: Vec<String> = node
@@ -472,7 +491,12 @@ impl History {
             },
             Step::Line(which, default, line) => {
                 let tenant = tenant(which);
-                return self.set_line(tenant, if default { "default" } else { "gold" }, line);
+                let pool = if default { "default" } else { "gold" };
+                return self.set_line(tenant, pool, None, line);
+            }
+            Step::ModelLine(which, model, line) => {
+                let model = MODEL_LINES[usize::from(model) % MODEL_LINES.len()];
+                return self.set_line(tenant(which), "default", Some(model), line);
             }
             Step::Parent(which, parent) => Command::SetTenant {
                 tenant: self.tenants[tenant(which)].clone(),

@@ -93,6 +93,7 @@ impl Cluster {
         self.apply(Command::SetQuota(QuotaChange {
             tenant,
             pool: PoolName::default_pool(),
+            model: None,
             gpu_milli: Some(milli),
             limit_milli: Some(3 * milli),
             lend_milli: None,

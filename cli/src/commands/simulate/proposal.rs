@@ -22,6 +22,7 @@ struct Proposal {
 struct Line {
     tenant: String,
     pool: String,
+    model: Option<String>,
     gpus: toml::Value,
     limit: Option<toml::Value>,
     lend: Option<toml::Value>,
@@ -74,6 +75,7 @@ fn parse(text: &str) -> Result<Changes, Failure> {
         changes.lines.push(QuotaChange {
             tenant: TenantName::new(&line.tenant).map_err(named)?,
             pool: PoolName::new(&line.pool).map_err(named)?,
+            model: line.model.clone(),
             gpu_milli: Some(milli(&line.gpus)?),
             limit_milli: line.limit.as_ref().map(milli).transpose()?,
             lend_milli: line.lend.as_ref().map(milli).transpose()?,

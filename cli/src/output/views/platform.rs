@@ -255,7 +255,15 @@ pub fn tenants(list: &TenantList, now_us: u64, paint: Paint) -> String {
             let quotas: Vec<String> = tenant
                 .quotas
                 .iter()
-                .map(|quota| format!("{}={}", plain(&quota.pool), quota_figure(quota)))
+                .map(|quota| match &quota.model {
+                    None => format!("{}={}", plain(&quota.pool), quota_figure(quota)),
+                    Some(model) => format!(
+                        "{}/{}={}",
+                        plain(&quota.pool),
+                        plain(model),
+                        quota_figure(quota)
+                    ),
+                })
                 .collect();
             vec![
                 plain(&tenant.name),
@@ -316,6 +324,12 @@ pub fn quotas(quotas: &[QuotaView], paint: Paint) -> String {
             milli(amount)
         }
     };
+    // Most platforms have no line for a single model, and need no column for it.
+    let is_by_model = quotas.iter().any(|quota| quota.model.is_some());
+    let model = |quota: &QuotaView| {
+        let model = quota.model.as_deref();
+        is_by_model.then(|| model.map_or_else(|| "all".to_owned(), plain))
+    };
     let rows = quotas
         .iter()
         .map(|quota| {
@@ -325,9 +339,9 @@ pub fn quotas(quotas: &[QuotaView], paint: Paint) -> String {
                 (true, Some(amount)) => milli(amount),
                 (true, None) => without.to_owned(),
             };
-            vec![
-                plain(&quota.tenant),
-                plain(&quota.pool),
+            let mut row = vec![plain(&quota.tenant), plain(&quota.pool)];
+            row.extend(model(quota));
+            row.extend([
                 quota_figure(quota),
                 ceiling(quota.limit_milli, "none"),
                 ceiling(quota.lend_milli, "all"),
@@ -336,17 +350,16 @@ pub fn quotas(quotas: &[QuotaView], paint: Paint) -> String {
                 some(quota.borrowed_milli),
                 some(quota.lent_milli),
                 some(quota.waiting_milli),
-            ]
+            ]);
+            row
         })
         .collect();
-    table(
-        &[
-            "tenant", "pool", "quota", "limit", "lends", "used", "of late", "borrowed", "lent",
-            "waiting",
-        ],
-        rows,
-        paint,
-    )
+    let mut heads = vec!["tenant", "pool"];
+    heads.extend(is_by_model.then_some("model"));
+    heads.extend([
+        "quota", "limit", "lends", "used", "of late", "borrowed", "lent", "waiting",
+    ]);
+    table(&heads, rows, paint)
 }
 
 /// Who would be stopped, on a dry run.

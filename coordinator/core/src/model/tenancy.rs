@@ -2,7 +2,7 @@
 //! whom, and in which pools anybody has a line or keeps a part of one. A decision asks this several
 //! times, and there may be thousands of tenants.
 
-use super::{PoolName, Tenant, TenantName};
+use super::{Meter, PoolName, Quota, Tenant, TenantName};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -16,6 +16,15 @@ pub struct TenantTree {
     lines: BTreeMap<PoolName, usize>,
     /// How many of them do not lend all that is idle.
     keeping: BTreeMap<PoolName, usize>,
+    /// The same of lines for single device models.
+    models: BTreeMap<PoolName, BTreeMap<String, ModelLines>>,
+}
+
+/// How many lines there are for one model in one pool.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct ModelLines {
+    lines: usize,
+    keeping: usize,
 }
 
 impl TenantTree {
@@ -45,14 +54,47 @@ impl TenantTree {
             .filter_map(|below| self.by_name.get(below))
     }
 
-    /// Whether anybody has a line in this pool.
-    pub fn is_metered(&self, pool: &PoolName) -> bool {
-        self.lines.contains_key(pool)
+    /// Whether anybody has a line there.
+    pub fn is_metered<'a>(&self, meter: impl Into<Meter<'a>>) -> bool {
+        let meter = meter.into();
+        match meter.model {
+            None => self.lines.contains_key(meter.pool),
+            Some(model) => self.model_lines(meter.pool, model).is_some(),
+        }
     }
 
-    /// Whether anybody keeps a part of its idle quota in this pool to itself.
-    pub fn keeps_anything(&self, pool: &PoolName) -> bool {
-        self.keeping.contains_key(pool)
+    /// Whether anybody keeps a part of its idle quota there to itself.
+    pub fn keeps_anything<'a>(&self, meter: impl Into<Meter<'a>>) -> bool {
+        let meter = meter.into();
+        match meter.model {
+            None => self.keeping.contains_key(meter.pool),
+            Some(model) => self
+                .model_lines(meter.pool, model)
+                .is_some_and(|counted| counted.keeping > 0),
+        }
+    }
+
+    /// Whether anybody has a line for a single model in this pool.
+    pub fn is_metered_by_model(&self, pool: &PoolName) -> bool {
+        self.models.contains_key(pool)
+    }
+
+    /// The pools in which anybody has a line for a single model.
+    pub fn pools_by_model(&self) -> impl Iterator<Item = &PoolName> {
+        self.models.keys()
+    }
+
+    /// The models of this pool for which anybody has a line.
+    pub fn metered_models(&self, pool: &PoolName) -> impl Iterator<Item = &str> {
+        self.models
+            .get(pool)
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .map(String::as_str)
+    }
+
+    fn model_lines(&self, pool: &PoolName, model: &str) -> Option<&ModelLines> {
+        self.models.get(pool)?.get(model)
     }
 
     fn note(&mut self, tenant: &Tenant, is_added: bool) {
@@ -70,6 +112,33 @@ impl TenantTree {
             if line.lend_milli.is_some() {
                 count(&mut self.keeping, pool, is_added);
             }
+        }
+        for (pool, models) in &tenant.model_quotas {
+            for (model, line) in models {
+                self.note_model(pool, model, line, is_added);
+            }
+        }
+    }
+
+    fn note_model(&mut self, pool: &PoolName, model: &str, line: &Quota, is_added: bool) {
+        let models = self.models.entry(pool.clone()).or_default();
+        let counted = models.entry(model.to_owned()).or_default();
+        let step = |count: usize| {
+            if is_added {
+                count + 1
+            } else {
+                count.saturating_sub(1)
+            }
+        };
+        counted.lines = step(counted.lines);
+        if line.lend_milli.is_some() {
+            counted.keeping = step(counted.keeping);
+        }
+        if counted.lines == 0 {
+            models.remove(model);
+        }
+        if models.is_empty() {
+            self.models.remove(pool);
         }
     }
 }
@@ -130,7 +199,6 @@ impl<'de> Deserialize<'de> for TenantTree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Quota;
 
     #[test]
     fn what_is_kept_of_the_tenants_follows_each_change() {
@@ -164,7 +232,24 @@ mod tests {
         });
         assert!(!tree.is_metered(&pool) && !tree.keeps_anything(&pool));
         assert_eq!(tree.below(Some(&name("company"))).count(), 0);
+        let of_model = Meter::of_model(&pool, "A100-80G");
+        tree.change(&name("nlp"), |tenant| {
+            let line = Quota {
+                quota_milli: 4_000,
+                limit_milli: None,
+                lend_milli: Some(0),
+            };
+            tenant.set_line(of_model, Some(line));
+        });
+        assert!(tree.is_metered(of_model) && tree.keeps_anything(of_model));
+        assert!(!tree.is_metered(&pool) && tree.is_metered_by_model(&pool));
+        assert!(!tree.is_metered(Meter::of_model(&pool, "T4-16G")));
         let bytes = rmp_serde::to_vec_named(&tree).expect("a map encodes");
-        assert_eq!(rmp_serde::from_slice::<TenantTree>(&bytes).ok(), Some(tree));
+        assert_eq!(
+            rmp_serde::from_slice::<TenantTree>(&bytes).ok(),
+            Some(tree.clone())
+        );
+        tree.change(&name("nlp"), |tenant| tenant.set_line(of_model, None));
+        assert!(!tree.is_metered(of_model) && !tree.is_metered_by_model(&pool));
     }
 }

@@ -1,6 +1,6 @@
 //! Tenants in their tree, and what each is guaranteed, may reach and lends in a pool.
 
-use super::{PoolName, TenantName};
+use super::{Meter, PoolName, TenantName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -23,6 +23,9 @@ pub struct Tenant {
     /// Its line in each pool. Without one it has what the nearest line above it leaves.
     #[serde(rename = "quota_milli")]
     pub quotas: BTreeMap<PoolName, Quota>,
+    /// Its lines for single device models in each pool, beside the one over all models.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub model_quotas: BTreeMap<PoolName, BTreeMap<String, Quota>>,
 }
 
 /// A tenant's line in one pool, in thousandths of devices.
@@ -90,7 +93,47 @@ impl Tenant {
             parent: None,
             weight: Self::default_weight(),
             quotas: BTreeMap::new(),
+            model_quotas: BTreeMap::new(),
         }
+    }
+
+    /// Its line there, if it has one.
+    pub fn line(&self, meter: Meter<'_>) -> Option<&Quota> {
+        match meter.model {
+            None => self.quotas.get(meter.pool),
+            Some(model) => self.model_quotas.get(meter.pool)?.get(model),
+        }
+    }
+
+    /// Sets its line there, or takes it away.
+    pub fn set_line(&mut self, meter: Meter<'_>, line: Option<Quota>) {
+        match (meter.model, line) {
+            (None, Some(line)) => drop(self.quotas.insert(meter.pool.clone(), line)),
+            (None, None) => drop(self.quotas.remove(meter.pool)),
+            (Some(model), Some(line)) => {
+                let models = self.model_quotas.entry(meter.pool.clone()).or_default();
+                models.insert(model.to_owned(), line);
+            }
+            (Some(model), None) => {
+                if let Some(models) = self.model_quotas.get_mut(meter.pool) {
+                    models.remove(model);
+                    if models.is_empty() {
+                        self.model_quotas.remove(meter.pool);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What its lines for single models in a pool guarantee together, one of them left out.
+    pub fn models_quota_milli(&self, pool: &PoolName, without: Option<&str>) -> u64 {
+        self.model_quotas
+            .get(pool)
+            .into_iter()
+            .flatten()
+            .filter(|(model, _)| Some(model.as_str()) != without)
+            .map(|(_, line)| line.quota_milli)
+            .fold(0, u64::saturating_add)
     }
 
     fn default_weight() -> u32 {

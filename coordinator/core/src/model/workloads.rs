@@ -133,6 +133,9 @@ pub struct MemberDemand {
     pub gpu_memory_ceiling_mib: Option<u64>,
     /// Device model, any when absent.
     pub gpu_model: Option<String>,
+    /// The one model of those that it accepts, by its full name, to which a try is narrowed where
+    /// quota is stated by model.
+    pub only_model: Option<String>,
     /// Reserved CPU.
     pub cpu_milli: u64,
     /// Reserved memory.
@@ -165,6 +168,18 @@ impl MemberDemand {
         self.gpu_model
             .as_deref()
             .is_none_or(|asked| is_of_model(device_model, asked))
+            && self
+                .only_model
+                .as_deref()
+                .is_none_or(|only| only == device_model)
+    }
+
+    /// The same on devices of one model alone.
+    pub fn narrowed(&self, model: &str) -> Self {
+        Self {
+            only_model: Some(model.to_owned()),
+            ..self.clone()
+        }
     }
 
     /// Thousandths of devices this member holds when placed.
@@ -191,6 +206,7 @@ impl WorkloadSpec {
             gpu_memory_mib: self.gpu_memory_mib,
             gpu_memory_ceiling_mib: None,
             gpu_model: self.gpu_model.clone(),
+            only_model: None,
             cpu_milli: self.cpu_milli.unwrap_or(0),
             memory_mib: self.memory_mib.unwrap_or(0),
             runtime: if self.image.is_some() {

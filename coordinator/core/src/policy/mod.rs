@@ -13,11 +13,11 @@ mod sums;
 mod tags;
 
 use crate::model::{
-    Makes, NodeDescription, PRIORITY_BOUND, Policy, Pool, PoolName, Role, Tenant, TenantName,
-    TenantTree, WorkloadSpec, is_name, is_of_model,
+    Makes, MemberDemand, Meter, NodeDescription, PRIORITY_BOUND, Policy, Pool, PoolName, Role,
+    Tenant, TenantName, TenantTree, WorkloadSpec, is_name, is_of_model,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use fit::{Shortfall, fits_beside, fits_empty, fits_now};
 pub use quotas::Standing;
@@ -148,15 +148,15 @@ pub fn resolve(around: Surroundings<'_>, spec: WorkloadSpec) -> Result<Admitted,
     priorities::resolve(around, &mut spec)?;
     warnings.extend(tags::check(around.policy, &spec)?);
     resolve_memory_cap(around.policy, &makes, &mut spec, &mut defaulted)?;
-    fit::check_ever_fits(&pool, &makes, &spec, &around.policy.demand(&spec))?;
     let demand = around.policy.demand(&spec);
+    check_ever_fits(around, &pool, &makes, &spec, &demand)?;
     sums::check(
         around.policy,
         makes.iter().map(|(make, _)| *make),
         &spec,
         &demand,
     )?;
-    check_quota(around, &pool, &spec)?;
+    check_quota(around, &pool, &makes, &spec, &demand)?;
     Ok(Admitted {
         spec,
         defaulted,
@@ -478,32 +478,89 @@ fn resolve_memory_cap(
 fn check_quota(
     around: Surroundings<'_>,
     pool: &PoolName,
+    makes: &[(&NodeDescription, u32)],
+    spec: &WorkloadSpec,
+    demand: &MemberDemand,
+) -> Result<(), Refusal> {
+    check_meter(around, pool.into(), spec)?;
+    let mut refused = None;
+    for model in models_to_try(around, pool, makes, demand) {
+        match check_meter(around, Meter::of_model(pool, model), spec) {
+            Ok(()) => return Ok(()),
+            Err(refusal) => refused = refused.or(Some(refusal)),
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}
+
+/// The models to which a run is narrowed one after another, where quota is stated by model.
+fn models_to_try<'a>(
+    around: Surroundings<'_>,
+    pool: &PoolName,
+    makes: &'a [(&NodeDescription, u32)],
+    demand: &MemberDemand,
+) -> BTreeSet<&'a str> {
+    if demand.devices == 0 || !around.tenants.is_metered_by_model(pool) {
+        return BTreeSet::new();
+    }
+    makes
+        .iter()
+        .flat_map(|(make, _)| &make.devices)
+        .map(|device| device.model.as_str())
+        .filter(|model| demand.accepts(model))
+        .collect()
+}
+
+/// Whether a pool's nodes could ever hold it; where quota is stated by model, on devices of one.
+fn check_ever_fits(
+    around: Surroundings<'_>,
+    pool: &PoolName,
+    makes: &[(&NodeDescription, u32)],
+    spec: &WorkloadSpec,
+    demand: &MemberDemand,
+) -> Result<(), Refusal> {
+    fit::check_ever_fits(pool, makes, spec, demand)?;
+    let mut refused = None;
+    for model in models_to_try(around, pool, makes, demand) {
+        match fit::check_ever_fits(pool, makes, spec, &demand.narrowed(model)) {
+            Ok(()) => return Ok(()),
+            Err(refusal) => refused = refused.or(Some(refusal)),
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}
+
+/// [`check_quota`] on one meter.
+fn check_meter(
+    around: Surroundings<'_>,
+    meter: Meter<'_>,
     spec: &WorkloadSpec,
 ) -> Result<(), Refusal> {
     let asked = spec.gpu_milli();
     let tenant = &around.tenant.name;
     // A line is set as a whole, so the hint names all of it.
     let raise = |flag: &str, name: &TenantName| {
-        let line = quotas::line(around.tenants, name, pool);
+        let line = quotas::line(around.tenants, name, meter);
         let part = |given: &str, value: Option<u64>| match value {
             _ if given == flag => format!(" {given} N"),
             Some(milli) => format!(" {given} {}", gpus(milli)),
             None => String::new(),
         };
         format!(
-            "ask for less, or have it raised: platform quotas set {name} --pool {pool}{}{}{}",
+            "ask for less, or have it raised: platform quotas set {name} {}{}{}{}",
+            meter.flags(),
             part("--gpus", line.map(|line| line.quota_milli)),
             part("--limit", line.and_then(|line| line.limit_milli)),
             part("--lend", line.and_then(|line| line.lend_milli)),
         )
     };
-    match quotas::standing(around.tenants, pool, tenant, asked, |_| 0) {
+    match quotas::standing(around.tenants, meter, tenant, asked, |_| 0) {
         Standing::OverLimit {
             tenant: above,
             limit_milli,
             ..
         } => Err(Refusal::refused(format!(
-            "{} GPUs are asked for, and tenant {above} has a limit of {} in pool {pool}",
+            "{} GPUs are asked for, and tenant {above} has a limit of {} {meter}",
             gpus(asked),
             gpus(limit_milli)
         ))
@@ -512,7 +569,7 @@ fn check_quota(
         Standing::Borrows { milli, .. } if !spec.preemptible => {
             let quota = asked.saturating_sub(milli);
             Err(Refusal::refused(format!(
-                "{} GPUs are asked for, tenant {tenant} has a quota of {} in pool {pool}, and a run that may not be preempted borrows nothing",
+                "{} GPUs are asked for, tenant {tenant} has a quota of {} {meter}, and a run that may not be preempted borrows nothing",
                 gpus(asked),
                 gpus(quota)
             ))

@@ -6,12 +6,12 @@
 //!
 //! Deliberately lacks the order in which runs are looked at: that is the scheduler's.
 
-use crate::model::{PoolName, Quota, Tenant, TenantName, TenantTree, tenant_and_above};
+use crate::model::{Meter, Quota, Tenant, TenantName, TenantTree, tenant_and_above};
 
 /// Tenants by name.
 pub type Tenants = TenantTree;
 
-/// Where one more grant would put a tenant in a pool.
+/// Where one more grant would put a tenant there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// Within a guarantee, or nobody has one in this pool.
@@ -35,29 +35,34 @@ pub enum Standing {
 }
 
 /// A tenant's line in a pool.
-pub fn line<'a>(tenants: &'a Tenants, tenant: &TenantName, pool: &PoolName) -> Option<&'a Quota> {
-    tenants.get(tenant)?.quotas.get(pool)
+pub fn line<'a, 'm>(
+    tenants: &'a Tenants,
+    tenant: &TenantName,
+    meter: impl Into<Meter<'m>>,
+) -> Option<&'a Quota> {
+    tenants.get(tenant)?.line(meter.into())
 }
 
 /// Whether anybody has a line in this pool. Where nobody has, everything is there for everybody.
-pub fn is_metered(tenants: &Tenants, pool: &PoolName) -> bool {
-    tenants.is_metered(pool)
+pub fn is_metered<'m>(tenants: &Tenants, meter: impl Into<Meter<'m>>) -> bool {
+    tenants.is_metered(meter)
 }
 
 /// The nearest line at or above a tenant, and whose it is.
-pub fn nearest_line<'a>(
+pub fn nearest_line<'a, 'm>(
     tenants: &'a Tenants,
     tenant: &TenantName,
-    pool: &PoolName,
+    meter: impl Into<Meter<'m>>,
 ) -> Option<(&'a Tenant, &'a Quota)> {
-    tenant_and_above(tenants, tenant).find_map(|above| Some((above, above.quotas.get(pool)?)))
+    let meter = meter.into();
+    tenant_and_above(tenants, tenant).find_map(|above| Some((above, above.line(meter)?)))
 }
 
 /// What a line guarantees to those who have no line of their own below it (its owner's own runs
 /// too), and what they hold: the rest is guaranteed to the lines below.
 fn rest_of_line(
     tenants: &Tenants,
-    pool: &PoolName,
+    meter: Meter<'_>,
     owner: &TenantName,
     line: &Quota,
     used_milli: &impl Fn(&TenantName) -> u64,
@@ -66,7 +71,7 @@ fn rest_of_line(
     // Most lines are a team's, with nobody below. The tree has no circle, for none is let in.
     let mut branches: Vec<&Tenant> = tenants.below(Some(owner)).collect();
     while let Some(below) = branches.pop() {
-        match below.quotas.get(pool) {
+        match below.line(meter) {
             Some(lower) => {
                 guaranteed_below = guaranteed_below.saturating_add(lower.quota_milli);
                 used_below = used_below.saturating_add(used_milli(&below.name));
@@ -81,17 +86,18 @@ fn rest_of_line(
 }
 
 /// Where `asked_milli` more would put a tenant.
-pub fn standing(
+pub fn standing<'m>(
     tenants: &Tenants,
-    pool: &PoolName,
+    meter: impl Into<Meter<'m>>,
     tenant: &TenantName,
     asked_milli: u64,
     used_milli: impl Fn(&TenantName) -> u64,
 ) -> Standing {
+    let meter = meter.into();
     let mut borrowed: Option<u64> = None;
     let mut within: Option<TenantName> = None;
     for above in tenant_and_above(tenants, tenant) {
-        let Some(line) = above.quotas.get(pool) else {
+        let Some(line) = above.line(meter) else {
             continue;
         };
         let used = used_milli(&above.name);
@@ -109,7 +115,7 @@ pub fn standing(
         let over = then.saturating_sub(line.quota_milli).min(asked_milli);
         let own = borrowed.is_none();
         let milli = *borrowed.get_or_insert_with(|| {
-            let (rest, used_of_rest) = rest_of_line(tenants, pool, &above.name, line, &used_milli);
+            let (rest, used_of_rest) = rest_of_line(tenants, meter, &above.name, line, &used_milli);
             used_of_rest
                 .saturating_add(asked_milli)
                 .saturating_sub(rest)
@@ -125,7 +131,7 @@ pub fn standing(
     match borrowed {
         Some(0) => Standing::Guaranteed,
         Some(milli) => Standing::Borrows { milli, within },
-        None if asked_milli == 0 || !is_metered(tenants, pool) => Standing::Guaranteed,
+        None if asked_milli == 0 || !is_metered(tenants, meter) => Standing::Guaranteed,
         None => Standing::Borrows {
             milli: asked_milli,
             within: None,
@@ -135,19 +141,20 @@ pub fn standing(
 
 /// Idle quota that is kept from a tenant because its owners do not lend it, in thousandths. An owner
 /// above the tenant keeps nothing from it.
-pub fn kept_from_milli(
+pub fn kept_from_milli<'m>(
     tenants: &Tenants,
-    pool: &PoolName,
+    meter: impl Into<Meter<'m>>,
     tenant: &TenantName,
     used_milli: impl Fn(&TenantName) -> u64,
 ) -> u64 {
-    if !tenants.keeps_anything(pool) {
+    let meter = meter.into();
+    if !tenants.keeps_anything(meter) {
         return 0;
     }
     let above: Vec<&TenantName> = tenant_and_above(tenants, tenant)
         .map(|above| &above.name)
         .collect();
-    kept_below(tenants, None, pool, &above, &used_milli)
+    kept_below(tenants, None, meter, &above, &used_milli)
 }
 
 /// What the branches under `parent` keep: of a branch its own line or its branches' sum, whichever
@@ -155,20 +162,19 @@ pub fn kept_from_milli(
 fn kept_below(
     tenants: &Tenants,
     parent: Option<&TenantName>,
-    pool: &PoolName,
+    meter: Meter<'_>,
     above: &[&TenantName],
     used_milli: &impl Fn(&TenantName) -> u64,
 ) -> u64 {
     tenants
         .below(parent)
         .map(|branch| {
-            let inner = kept_below(tenants, Some(&branch.name), pool, above, used_milli);
+            let inner = kept_below(tenants, Some(&branch.name), meter, above, used_milli);
             if above.contains(&&branch.name) {
                 return inner;
             }
             let own = branch
-                .quotas
-                .get(pool)
+                .line(meter)
                 .map_or(0, |line| line.kept_milli(used_milli(&branch.name)));
             own.max(inner)
         })
@@ -181,30 +187,31 @@ fn kept_below(
 /// a branch uses and claims already), and the borrower's above every one of its (by `staying_milli`,
 /// what it uses and is not giving back). A borrower without a line of its own there is above what the
 /// line where they meet guarantees to such.
-pub fn may_reclaim(
+pub fn may_reclaim<'m>(
     tenants: &Tenants,
-    pool: &PoolName,
+    meter: impl Into<Meter<'m>>,
     owner: &TenantName,
     asked_milli: u64,
     borrower: &TenantName,
     wanted_milli: impl Fn(&TenantName) -> u64,
     staying_milli: impl Fn(&TenantName) -> u64,
 ) -> bool {
+    let meter = meter.into();
     let above_borrower: Vec<&TenantName> = tenant_and_above(tenants, borrower)
         .map(|tenant| &tenant.name)
         .collect();
     let above_owner: Vec<&TenantName> = tenant_and_above(tenants, owner)
         .map(|tenant| &tenant.name)
         .collect();
-    let owned = lines_until(tenants, pool, &above_owner, &above_borrower);
-    let borrowed = lines_until(tenants, pool, &above_borrower, &above_owner);
+    let owned = lines_until(tenants, meter, &above_owner, &above_borrower);
+    let borrowed = lines_until(tenants, meter, &above_borrower, &above_owner);
     let meets = above_borrower
         .iter()
         .find(|name| above_owner.contains(name))
-        .and_then(|name| nearest_line(tenants, name, pool));
+        .and_then(|name| nearest_line(tenants, name, meter));
     let is_above_rest = || {
         meets.is_none_or(|(at, line)| {
-            let (rest, used_of_rest) = rest_of_line(tenants, pool, &at.name, line, &staying_milli);
+            let (rest, used_of_rest) = rest_of_line(tenants, meter, &at.name, line, &staying_milli);
             used_of_rest > rest
         })
     };
@@ -218,23 +225,61 @@ pub fn may_reclaim(
         && (!borrowed.is_empty() || is_above_rest())
 }
 
+/// Whether an owner that takes devices back by another meter is within its own on this one: its branch
+/// within its quotas up to where it meets the borrower's. One without a line has what the line where
+/// they meet leaves; where the borrower has none either they share that, and what one takes the other gives.
+pub fn is_within_beside<'m>(
+    tenants: &Tenants,
+    meter: impl Into<Meter<'m>>,
+    owner: &TenantName,
+    asked_milli: u64,
+    borrower: &TenantName,
+    wanted_milli: impl Fn(&TenantName) -> u64,
+) -> bool {
+    let meter = meter.into();
+    let names = |name| -> Vec<&TenantName> {
+        tenant_and_above(tenants, name)
+            .map(|tenant| &tenant.name)
+            .collect()
+    };
+    let (above_owner, above_borrower) = (names(owner), names(borrower));
+    let owned = lines_until(tenants, meter, &above_owner, &above_borrower);
+    if !owned.is_empty() {
+        return owned
+            .iter()
+            .all(|(name, quota)| wanted_milli(name).saturating_add(asked_milli) <= *quota);
+    }
+    if lines_until(tenants, meter, &above_borrower, &above_owner).is_empty() {
+        return true;
+    }
+    above_owner
+        .iter()
+        .find(|name| above_borrower.contains(name))
+        .and_then(|name| nearest_line(tenants, name, meter))
+        .is_some_and(|(at, line)| {
+            let (rest, used_of_rest) = rest_of_line(tenants, meter, &at.name, line, &wanted_milli);
+            used_of_rest.saturating_add(asked_milli) <= rest
+        })
+}
+
 /// The quotas of a branch, from the bottom up to where it meets the other.
 fn lines_until<'a>(
     tenants: &Tenants,
-    pool: &PoolName,
+    meter: Meter<'_>,
     branch: &[&'a TenantName],
     other: &[&TenantName],
 ) -> Vec<(&'a TenantName, u64)> {
     branch
         .iter()
         .take_while(|name| !other.contains(name))
-        .filter_map(|name| Some((*name, line(tenants, name, pool)?.quota_milli)))
+        .filter_map(|name| Some((*name, line(tenants, name, meter)?.quota_milli)))
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::PoolName;
 
     fn name(text: &str) -> TenantName {
         TenantName::new(text).expect("a good name")

@@ -8,8 +8,8 @@
 use super::reach::nodes_to_ask;
 use super::{Plan, Reservation};
 use crate::model::{
-    MemberDemand, MemberKey, Node, NodeName, PoolName, Run, RunId, StopReason, TenantName,
-    WHOLE_DEVICE_MILLI, tenant_and_above,
+    MemberDemand, MemberKey, MemberPhase, Meter, Node, NodeName, PoolName, Run, RunId, StopReason,
+    TenantName, WHOLE_DEVICE_MILLI, tenant_and_above,
 };
 use crate::policy::quotas::{self, Standing};
 use crate::policy::{fits_empty, fits_now};
@@ -22,8 +22,13 @@ const MOST_CLAIMS: usize = 32;
 
 /// Work that a run would lose, in thousandths of devices times microseconds, and its id.
 type Loss = (u128, RunId);
-/// Thousandths of devices by tenant, those above included.
-type Amounts = BTreeMap<TenantName, u64>;
+/// Thousandths of devices by tenant, those above included: over all models, and of each where that is
+/// counted.
+#[derive(Clone, Default)]
+struct Amounts {
+    all: BTreeMap<TenantName, u64>,
+    of_models: BTreeMap<String, BTreeMap<TenantName, u64>>,
+}
 
 /// Proposes who gives way to these runs, in their order. What is kept for a guaranteed run is no
 /// room for another's claim.
@@ -42,12 +47,16 @@ pub fn propose(
     let mut holders = Holders::of(state, pool);
     for run in state.claimants() {
         if run.spec.pool.as_ref() == Some(pool) && waited_for.contains(&run.id) {
-            add(
-                state,
-                &mut holders.claimed,
-                &run.tenant,
-                run.spec.gpu_milli(),
-            );
+            // Nobody knows yet on which of the models that it accepts it will be.
+            let asked = run.spec.gpu_milli();
+            let open = state
+                .tenants()
+                .metered_models(pool)
+                .filter(|model| {
+                    Meter::of_model(pool, model).is_open_to(run.spec.gpu_model.as_deref())
+                })
+                .map(|model| (model, asked));
+            holders.claimed.add(state, &run.tenant, asked, open);
         }
     }
     let for_good = |kept: &&Reservation| kept.guaranteed && !kept.is_owed_at_once(state, now_us);
@@ -74,34 +83,38 @@ pub fn propose(
         let Some(run) = line.next().and_then(|id| state.runs().get(&id)) else {
             continue;
         };
-        let mut claim = Claim {
-            state,
-            pool,
-            run,
-            demand: state.policy().demand(&run.spec),
-            now_us,
-            given: holders.given.clone(),
-            takeable: BTreeSet::new(),
-            exempt_until_us: None,
-        };
-        let victims = claim.victims(&holders);
-        if let Some(at_us) = claim.exempt_until_us {
-            plan.look_again_at(at_us);
-        }
-        let Some((victims, nodes)) = victims.filter(|(victims, _)| !victims.is_empty()) else {
+        // Where quota is stated by model, on the first model on which others make room.
+        let found = state.ways(&run.spec).into_iter().find_map(|demand| {
+            let mut claim = Claim {
+                state,
+                pool,
+                run,
+                demand,
+                now_us,
+                given: holders.given.clone(),
+                takeable: BTreeSet::new(),
+                exempt_until_us: None,
+            };
+            let victims = claim.victims(&holders);
+            if let Some(at_us) = claim.exempt_until_us {
+                plan.look_again_at(at_us);
+            }
+            let (victims, nodes) = victims.filter(|(victims, _)| !victims.is_empty())?;
+            Some((victims, nodes, claim.given, claim.demand))
+        });
+        let Some((victims, nodes, given, demand)) = found else {
             // Nor would it make room for its equals.
             continue;
         };
         lines.push_back(line);
-        holders.given = claim.given;
+        holders.given = given;
         holders.nodes_taken.extend(nodes);
         holders.stopped.extend(&victims);
-        add(
-            state,
-            &mut holders.claimed,
-            &run.tenant,
-            run.spec.gpu_milli(),
-        );
+        let asked = run.spec.gpu_milli();
+        let of_model = demand.only_model.as_deref().map(|model| (model, asked));
+        holders
+            .claimed
+            .add(state, &run.tenant, asked, of_model.into_iter());
         plan.preemptions
             .extend(victims.into_iter().filter_map(|victim| {
                 Some(Preemption {
@@ -138,8 +151,8 @@ impl<'a> Holders<'a> {
             .collect();
         Self {
             lowest_priority,
-            claimed: Amounts::new(),
-            given: Amounts::new(),
+            claimed: Amounts::default(),
+            given: Amounts::default(),
             nodes_taken: BTreeSet::new(),
             kept: BTreeMap::new(),
             stopped: BTreeSet::new(),
@@ -229,7 +242,7 @@ impl<'a> Claim<'a> {
         let wanted_milli = self
             .state
             .used_milli(own, self.pool)
-            .saturating_add(of(&holders.claimed, own))
+            .saturating_add(holders.claimed.on(self.pool.into(), own))
             .saturating_add(self.run.spec.gpu_milli());
         // Whoever has no more of its own to come has nothing to take back.
         let is_owed_nothing = quotas::line(tenants, own, self.pool)
@@ -240,11 +253,13 @@ impl<'a> Claim<'a> {
                 return !self.run.spec.never_preempts && self.run.spec.priority > lowest;
             }
             !is_owed_nothing
-                && self.state.reclaims_from(
+                && self.state.reclaims_as(
                     self.run,
-                    tenant,
-                    |name| of(&self.given, name),
-                    |name| of(&holders.claimed, name),
+                    &self.demand,
+                    // Of some of them it may; which, is asked of each.
+                    (tenant, true),
+                    |meter, name| self.given.on(meter, name),
+                    |meter, name| holders.claimed.on(meter, name),
                 )
         };
         holders
@@ -354,8 +369,9 @@ impl<'a> Claim<'a> {
             .claim_beside(
                 self.run,
                 victim,
-                |name| of(&self.given, name),
-                |name| of(&holders.claimed, name),
+                &self.demand,
+                |meter, name| self.given.on(meter, name),
+                |meter, name| holders.claimed.on(meter, name),
             )
             .map(drop)
     }
@@ -371,7 +387,7 @@ impl<'a> Claim<'a> {
         if self.right_to(run, holders).is_none() {
             return false;
         }
-        add(self.state, &mut self.given, &run.tenant, run.held_milli());
+        self.given.count_victim(self.state, run, true);
         chosen.push(victim);
         true
     }
@@ -386,9 +402,9 @@ impl<'a> Claim<'a> {
     /// what is not lent. Where it meets a ceiling others below that give way too, the cheapest first.
     fn make_it_standing(&mut self, holders: &Holders<'a>, chosen: &mut Vec<Loss>) -> bool {
         let mut others: Option<Vec<Loss>> = None;
-        while let Standing::OverLimit { tenant, .. } = self.standing(holders) {
+        while let Some((model, tenant)) = self.over_limit(holders) {
             if others.is_none() {
-                others = Some(self.candidates_below(&tenant, holders, chosen));
+                others = Some(self.candidates_below(&tenant, model.as_deref(), holders, chosen));
             }
             let Some(next) = others.as_mut().and_then(Vec::pop) else {
                 return false;
@@ -399,17 +415,22 @@ impl<'a> Claim<'a> {
     }
 
     fn stands(&self, holders: &Holders<'_>, chosen: &[Loss]) -> bool {
-        match self.standing(holders) {
-            Standing::Guaranteed => true,
-            Standing::OverLimit { .. } => false,
-            Standing::Borrows { .. } => self.run.spec.preemptible && self.is_lent(holders, chosen),
-        }
+        self.state.meters(self.pool, &self.demand).all(|meter| {
+            match self.standing(holders, meter) {
+                Standing::Guaranteed => true,
+                Standing::OverLimit { .. } => false,
+                Standing::Borrows { .. } => {
+                    self.run.spec.preemptible && self.is_lent(holders, chosen, meter)
+                }
+            }
+        })
     }
 
     /// Who may be stopped below a tenant and is not chosen yet, the cheapest last.
     fn candidates_below(
         &mut self,
         tenant: &TenantName,
+        model: Option<&str>,
         holders: &Holders<'a>,
         chosen: &[Loss],
     ) -> Vec<Loss> {
@@ -424,7 +445,8 @@ impl<'a> Claim<'a> {
             .flat_map(|(_, runs)| runs)
             .map(|(_, run)| *run)
             .filter(|run| !chosen.iter().any(|(_, chosen)| chosen == run))
-            .filter_map(|run| state.runs().get(&run));
+            .filter_map(|run| state.runs().get(&run))
+            .filter(|run| model.is_none_or(|model| holds_model(run, model)));
         let mut candidates: Vec<Loss> = Vec::new();
         for run in below {
             if self.is_candidate(run, holders) {
@@ -454,11 +476,7 @@ impl<'a> Claim<'a> {
                 continue;
             };
             let before = (self.given.clone(), chosen.clone());
-            for above in tenant_and_above(self.state.tenants(), &run.tenant) {
-                if let Some(given) = self.given.get_mut(&above.name) {
-                    *given = given.saturating_sub(run.held_milli());
-                }
-            }
+            self.given.count_victim(self.state, run, false);
             chosen.retain(|other| *other != victim);
             let room = self.room_without(holders, chosen);
             if room.len() >= members && self.stands(holders, chosen) {
@@ -503,30 +521,42 @@ impl<'a> Claim<'a> {
     }
 
     /// What a tenant will hold once all who stop have gone and those they stop for have started.
-    fn used_after(&self, holders: &Holders<'_>, name: &TenantName) -> u64 {
+    fn used_after(&self, holders: &Holders<'_>, meter: Meter<'_>, name: &TenantName) -> u64 {
         self.state
-            .used_milli(name, self.pool)
-            .saturating_sub(self.state.stopping_milli(name, self.pool))
-            .saturating_sub(of(&self.given, name))
-            .saturating_add(of(&holders.claimed, name))
+            .used_on(name, meter)
+            .saturating_sub(self.state.stopping_on(name, meter))
+            .saturating_sub(self.given.on(meter, name))
+            .saturating_add(holders.claimed.on(meter, name))
     }
 
     /// Where this run would stand then.
-    fn standing(&self, holders: &Holders<'_>) -> Standing {
+    fn standing(&self, holders: &Holders<'_>, meter: Meter<'_>) -> Standing {
         quotas::standing(
             self.state.tenants(),
-            self.pool,
+            meter,
             &self.run.tenant,
             self.run.spec.gpu_milli(),
-            |name| self.used_after(holders, name),
+            |name| self.used_after(holders, meter, name),
         )
     }
 
+    /// The first ceiling that it would meet then: of which model, and whose.
+    fn over_limit(&self, holders: &Holders<'_>) -> Option<(Option<String>, TenantName)> {
+        self.state
+            .meters(self.pool, &self.demand)
+            .find_map(|meter| match self.standing(holders, meter) {
+                Standing::OverLimit { tenant, .. } => {
+                    Some((meter.model.map(str::to_owned), tenant))
+                }
+                _ => None,
+            })
+    }
+
     /// Whether what would be idle then is lent to this run.
-    fn is_lent(&self, holders: &Holders<'_>, chosen: &[Loss]) -> bool {
+    fn is_lent(&self, holders: &Holders<'_>, chosen: &[Loss], meter: Meter<'_>) -> bool {
         let tenants = self.state.tenants();
-        let kept = quotas::kept_from_milli(tenants, self.pool, &self.run.tenant, |name| {
-            self.used_after(holders, name)
+        let kept = quotas::kept_from_milli(tenants, meter, &self.run.tenant, |name| {
+            self.used_after(holders, meter, name)
         });
         if kept == 0 {
             return true;
@@ -534,15 +564,17 @@ impl<'a> Claim<'a> {
         let claimed: u64 = tenants
             .values()
             .filter(|tenant| tenant.parent.is_none())
-            .map(|tenant| of(&holders.claimed, &tenant.name))
+            .map(|tenant| holders.claimed.on(meter, &tenant.name))
             .sum();
-        let idle = self.idle_after(holders, chosen).saturating_sub(claimed);
+        let idle = self
+            .idle_after(holders, chosen, meter)
+            .saturating_sub(claimed);
         self.run.spec.gpu_milli().saturating_add(kept) <= idle
     }
 
     /// Idle thousandths of ready nodes once all who stop have gone: of what they leave on a node that
     /// is cordoned nobody has anything.
-    fn idle_after(&self, holders: &Holders<'_>, chosen: &[Loss]) -> u64 {
+    fn idle_after(&self, holders: &Holders<'_>, chosen: &[Loss], meter: Meter<'_>) -> u64 {
         let stops = |run: RunId| {
             holders.stopped.contains(&run)
                 || chosen.iter().any(|(_, chosen)| *chosen == run)
@@ -552,8 +584,9 @@ impl<'a> Claim<'a> {
             .nodes()
             .values()
             .filter(|node| node.is_ready() && node.description.pool == *self.pool)
-            .flat_map(|node| &node.devices)
-            .map(|grants| {
+            .flat_map(|node| node.description.devices.iter().zip(&node.devices))
+            .filter(|(device, _)| meter.model.is_none_or(|model| device.model == model))
+            .map(|(_, grants)| {
                 let stays = grants.holders.iter().filter(|(key, _)| !stops(key.run));
                 let held: u32 = stays.map(|(_, grant)| grant.share_milli).sum();
                 u64::from(WHOLE_DEVICE_MILLI.saturating_sub(held))
@@ -562,15 +595,81 @@ impl<'a> Claim<'a> {
     }
 }
 
-fn of(amounts: &Amounts, name: &TenantName) -> u64 {
-    amounts.get(name).copied().unwrap_or(0)
+impl Amounts {
+    fn on(&self, meter: Meter<'_>, name: &TenantName) -> u64 {
+        let amounts = match meter.model {
+            None => Some(&self.all),
+            Some(model) => self.of_models.get(model),
+        };
+        amounts
+            .and_then(|amounts| amounts.get(name))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Counts an amount for a tenant and all above it, and how much of it is of which model.
+    fn add<'m>(
+        &mut self,
+        state: &State,
+        tenant: &TenantName,
+        milli: u64,
+        of_models: impl Iterator<Item = (&'m str, u64)>,
+    ) {
+        for above in tenant_and_above(state.tenants(), tenant) {
+            *self.all.entry(above.name.clone()).or_default() += milli;
+        }
+        for (model, milli) in of_models {
+            let amounts = self.of_models.entry(model.to_owned()).or_default();
+            for above in tenant_and_above(state.tenants(), tenant) {
+                *amounts.entry(above.name.clone()).or_default() += milli;
+            }
+        }
+    }
+
+    /// Counts what a run holds, or takes that back.
+    fn count_victim(&mut self, state: &State, run: &Run, is_given: bool) {
+        let is_by_model = run
+            .spec
+            .pool
+            .as_ref()
+            .is_some_and(|pool| state.tenants().is_metered_by_model(pool));
+        let mut of_models: BTreeMap<&str, u64> = BTreeMap::new();
+        if is_by_model {
+            for (model, milli) in held(run) {
+                *of_models.entry(model).or_default() += milli;
+            }
+        }
+        if is_given {
+            self.add(state, &run.tenant, run.held_milli(), of_models.into_iter());
+            return;
+        }
+        let all = std::iter::once((&mut self.all, run.held_milli()));
+        let by_model = self
+            .of_models
+            .iter_mut()
+            .filter_map(|(model, amounts)| Some((amounts, *of_models.get(model.as_str())?)));
+        for (amounts, milli) in all.chain(by_model) {
+            for above in tenant_and_above(state.tenants(), &run.tenant) {
+                if let Some(given) = amounts.get_mut(&above.name) {
+                    *given = given.saturating_sub(milli);
+                }
+            }
+        }
+    }
 }
 
-/// Counts an amount for a tenant and all above it.
-fn add(state: &State, amounts: &mut Amounts, tenant: &TenantName, milli: u64) {
-    for above in tenant_and_above(state.tenants(), tenant) {
-        *amounts.entry(above.name.clone()).or_default() += milli;
-    }
+/// Models and thousandths of the devices that a run holds.
+fn held(run: &Run) -> impl Iterator<Item = (&str, u64)> {
+    run.last_attempt()
+        .into_iter()
+        .flat_map(|attempt| &attempt.members)
+        .filter(|member| member.phase != MemberPhase::Ended)
+        .flat_map(|member| &member.devices)
+        .map(|grant| (grant.model.as_str(), u64::from(grant.share_milli)))
+}
+
+fn holds_model(run: &Run, model: &str) -> bool {
+    held(run).any(|(held, _)| held == model)
 }
 
 /// Gives back on a trial node what a run holds there.

@@ -1,7 +1,7 @@
 //! Why a run waits: its tier, the counts of nodes by what they lack, and what would help.
 
 use super::Outlook;
-use crate::model::{PoolName, Run, RunPhase, TenantName, WorkloadSpec};
+use crate::model::{MemberDemand, Meter, Node, PoolName, Run, RunPhase, TenantName, WorkloadSpec};
 use crate::policy::quotas::{self, Standing};
 use crate::policy::{Shortfall, fits_now, gpus, least_memory_mib};
 use crate::state::State;
@@ -175,15 +175,47 @@ fn owed(state: &State, run: &Run) -> Option<String> {
     ))
 }
 
-fn quota_wait(
+/// The ways in which the lines let a run start now; where none does, which line keeps it from the first
+/// that it was to be tried in.
+fn open_ways(
     state: &State,
     spec: &WorkloadSpec,
     tenant: &TenantName,
     pool: &PoolName,
+) -> Result<Vec<MemberDemand>, Waiting> {
+    let mut open = Vec::new();
+    let mut closed: Option<Waiting> = None;
+    for way in state.ways(spec) {
+        let waits = state
+            .meters(pool, &way)
+            .find_map(|meter| quota_wait(state, spec, tenant, meter));
+        match waits {
+            None => open.push(way),
+            Some(waiting) => match &mut closed {
+                Some(first) if first.summary != waiting.summary => {
+                    first.reasons.push(waiting.summary);
+                }
+                Some(_) => {}
+                None => closed = Some(waiting),
+            },
+        }
+    }
+    match closed {
+        Some(waiting) if open.is_empty() => Err(waiting),
+        _ => Ok(open),
+    }
+}
+
+fn quota_wait(
+    state: &State,
+    spec: &WorkloadSpec,
+    tenant: &TenantName,
+    meter: Meter<'_>,
 ) -> Option<Waiting> {
     let asked = spec.gpu_milli();
-    let used = |name: &TenantName| state.used_milli(name, pool);
-    let (tier, summary, hint) = match quotas::standing(state.tenants(), pool, tenant, asked, used) {
+    let used = |name: &TenantName| state.used_on(name, meter);
+    let (tier, summary, hint) = match quotas::standing(state.tenants(), meter, tenant, asked, used)
+    {
         Standing::Guaranteed => return None,
         Standing::OverLimit {
             tenant: above,
@@ -192,39 +224,41 @@ fn quota_wait(
         } => (
             Tier::OverLimit,
             format!(
-                "tenant {above} holds {} of its limit of {} GPUs in pool {pool}, and this run asks for {}",
+                "tenant {above} holds {} of its limit of {} GPUs {meter}, and this run asks for {}",
                 gpus(used_milli),
                 gpus(limit_milli),
                 gpus(asked)
             ),
             format!(
-                "wait for its runs to end, or raise the limit: platform quotas set {above} --pool {pool} --gpus N --limit M"
+                "wait for its runs to end, or raise the limit: platform quotas set {above} {} --gpus N --limit M",
+                meter.flags()
             ),
         ),
         Standing::Borrows { milli, .. } if !spec.preemptible => (
             Tier::OverQuota,
             format!(
-                "it would borrow {} GPUs in pool {pool}, and a run that may not be preempted borrows nothing",
+                "it would borrow {} GPUs {meter}, and a run that may not be preempted borrows nothing",
                 gpus(milli)
             ),
             "wait for runs of your tenant to end, or submit it without --no-preempt".to_owned(),
         ),
         Standing::Borrows { milli, .. } => {
-            let kept = quotas::kept_from_milli(state.tenants(), pool, tenant, used);
-            let idle = state.idle_milli(pool);
+            let kept = quotas::kept_from_milli(state.tenants(), meter, tenant, used);
+            let idle = state.idle_on(meter);
             if kept == 0 || asked.saturating_add(kept) <= idle {
                 return None;
             }
             (
                 Tier::OverQuota,
                 format!(
-                    "it would borrow {} GPUs in pool {pool}: {} are idle, and {} of them are not lent",
+                    "it would borrow {} GPUs {meter}: {} are idle, and {} of them are not lent",
                     gpus(milli),
                     gpus(idle),
                     gpus(kept.min(idle))
                 ),
                 format!(
-                    "wait for runs of your tenant to end, or see who lends what: platform quotas list --pool {pool}"
+                    "wait for runs of your tenant to end, or see who lends what: platform quotas list --pool {}",
+                    meter.pool
                 ),
             )
         }
@@ -235,6 +269,30 @@ fn quota_wait(
         reasons: Vec::new(),
         hint: Some(hint),
     })
+}
+
+/// Whether a node has room in one of these ways, and counts it for each in which it has; if in none, what
+/// the one that comes closest lacks.
+fn fits_one_way(
+    node: &Node,
+    ways: &[MemberDemand],
+    fitting: &mut [usize],
+) -> Result<(), Shortfall> {
+    let mut closest: Option<Shortfall> = None;
+    let mut fits = false;
+    for (way, fitting) in ways.iter().zip(fitting) {
+        match fits_now(node, way) {
+            Ok(()) => {
+                *fitting += 1;
+                fits = true;
+            }
+            Err(shortfall) => closest = closest.max(Some(shortfall)),
+        }
+    }
+    match closest {
+        Some(shortfall) if !fits => Err(shortfall),
+        _ => Ok(()),
+    }
 }
 
 /// Why a run with this resolved spec would wait if it were queued now.
@@ -251,9 +309,10 @@ pub fn explain_spec(state: &State, spec: &WorkloadSpec, tenant: &TenantName) -> 
             hint: refusal.hint,
         };
     }
-    if let Some(waiting) = quota_wait(state, spec, tenant, &pool) {
-        return waiting;
-    }
+    let ways = match open_ways(state, spec, tenant, &pool) {
+        Ok(ways) => ways,
+        Err(waiting) => return waiting,
+    };
     let demand = state.policy().demand(spec);
     let nodes = state.nodes().values();
     let of_pool = nodes.filter(|node| node.description.pool == pool);
@@ -271,7 +330,9 @@ pub fn explain_spec(state: &State, spec: &WorkloadSpec, tenant: &TenantName) -> 
         };
     }
     let mut counts: BTreeMap<Shortfall, usize> = BTreeMap::new();
-    let (mut total, mut fitting) = (0_usize, 0_usize);
+    // Members of a gang are all on one model where quota is stated by model: the best of them counts.
+    let mut fitting_by_way = vec![0_usize; ways.len()];
+    let mut total = 0_usize;
     for node in state
         .nodes()
         .values()
@@ -279,15 +340,16 @@ pub fn explain_spec(state: &State, spec: &WorkloadSpec, tenant: &TenantName) -> 
     {
         total += 1;
         let verdict = if node.is_ready() {
-            fits_now(node, &demand)
+            fits_one_way(node, &ways, &mut fitting_by_way)
         } else {
             Err(Shortfall::NotReady)
         };
         match verdict {
-            Ok(()) => fitting += 1,
+            Ok(()) => {}
             Err(shortfall) => *counts.entry(shortfall).or_default() += 1,
         }
     }
+    let fitting = fitting_by_way.into_iter().max().unwrap_or(0);
     let not_ready = counts.get(&Shortfall::NotReady).copied().unwrap_or(0);
     let reasons: Vec<String> = counts
         .iter()

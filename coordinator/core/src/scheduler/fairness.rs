@@ -4,7 +4,7 @@
 //! The past counts with a half-life, as in the fair share of Kay and Lauder (Communications of the ACM,
 //! 1988). A guarantee knows no past: within its quota a tenant goes by what it holds now.
 
-use crate::model::{MOST_TENANT_LEVELS, PoolName, Tenant, TenantName, tenant_and_above};
+use crate::model::{MOST_TENANT_LEVELS, Meter, Tenant, TenantName, tenant_and_above};
 use crate::policy::quotas::Tenants;
 use crate::state::State;
 use std::collections::BTreeMap;
@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 /// more than its part for ever. The past evens that out to within this part of a device.
 const RECENT_COUNTS: u64 = 8;
 
-/// What tenants hold in a pool, with what a plan has proposed so far. Asked several times for every
+/// What tenants hold in a pool, or of one model in it, with what a plan has proposed so far. Asked several times for every
 /// decision, so what it needs of a tenant is read once, when the tenant is first met.
 pub struct PlannedUse<'a> {
     state: &'a State,
-    pool: &'a PoolName,
+    meter: Meter<'a>,
     positions: BTreeMap<&'a TenantName, usize>,
     met: Vec<Met<'a>>,
 }
@@ -51,10 +51,10 @@ pub enum Phase {
 }
 
 impl<'a> PlannedUse<'a> {
-    pub fn new(state: &'a State, pool: &'a PoolName) -> Self {
+    pub fn new(state: &'a State, meter: impl Into<Meter<'a>>) -> Self {
         Self {
             state,
-            pool,
+            meter: meter.into(),
             positions: BTreeMap::new(),
             met: Vec::new(),
         }
@@ -79,13 +79,10 @@ impl<'a> PlannedUse<'a> {
             self.met.push(Met {
                 tenant,
                 above,
-                used_milli: self.state.used_milli(&tenant.name, self.pool),
+                used_milli: self.state.used_on(&tenant.name, self.meter),
                 awaited_milli: 0,
-                recent_milli: self.state.recent_milli(&tenant.name, self.pool),
-                quota_milli: tenant
-                    .quotas
-                    .get(self.pool)
-                    .map_or(0, |line| line.quota_milli),
+                recent_milli: self.state.recent_milli(&tenant.name, self.meter.pool),
+                quota_milli: tenant.line(self.meter).map_or(0, |line| line.quota_milli),
             });
             above = Some(self.met.len() - 1);
             self.positions.insert(&tenant.name, self.met.len() - 1);
@@ -97,7 +94,7 @@ impl<'a> PlannedUse<'a> {
     pub fn used_milli(&self, tenant: &TenantName) -> u64 {
         match self.positions.get(tenant) {
             Some(position) => self.met[*position].used_milli,
-            None => self.state.used_milli(tenant, self.pool),
+            None => self.state.used_on(tenant, self.meter),
         }
     }
 
@@ -134,7 +131,7 @@ impl<'a> PlannedUse<'a> {
 
     /// How far along its turn a tenant is, met or not.
     pub fn turn(&self, tenant: &TenantName, phase: Phase) -> Turn {
-        let mut met = Self::new(self.state, self.pool);
+        let mut met = Self::new(self.state, self.meter);
         let mut next = met.meet(tenant);
         let mut turn = Turn::default();
         while let Some(position) = next {

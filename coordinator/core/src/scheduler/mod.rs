@@ -19,6 +19,7 @@ mod fairness;
 mod forecast;
 mod held;
 mod kept;
+mod models;
 mod order;
 mod outlook;
 mod pass;

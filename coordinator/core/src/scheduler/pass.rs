@@ -8,11 +8,14 @@
 //! can hide another tenant's run that fits.
 
 use super::fairness::{Phase, PlannedUse};
+use super::models::Models;
 use super::place::{Gang, Inventory};
 use super::reserve::{self, Keeper, MOST_RESERVATIONS, Reservation, Tenures};
 use super::turns::Turns;
 use super::{MOST_LINES_REFUSED, MOST_PLACEMENTS, Plan};
-use crate::model::{Member, MemberDemand, MemberPhase, NodeName, PoolName, Run, RunId, TenantName};
+use crate::model::{
+    Member, MemberDemand, MemberPhase, Meter, NodeName, PoolName, Run, RunId, TenantName,
+};
 use crate::policy::gpu_memory_sums;
 use crate::policy::quotas::{self, Standing};
 use crate::state::{Lines, MemberPlacement, Placement, QueuePlace, State};
@@ -28,6 +31,8 @@ pub struct Pass<'a> {
     now_us: u64,
     room: &'a mut Inventory,
     planned: PlannedUse<'a>,
+    /// What is counted of single models, in a pool where anybody has a line for one.
+    models: Models<'a>,
     /// The fewest members that found no room, by what each member asks; by how many reservations
     /// stood open to it.
     refused: [BTreeMap<MemberDemand, u32>; MOST_RESERVATIONS + 1],
@@ -85,6 +90,7 @@ impl<'a> Pass<'a> {
             now_us,
             room,
             planned: PlannedUse::new(state, pool),
+            models: Models::of(state, pool),
             refused: Default::default(),
             awaiting: BTreeSet::new(),
             kept: Vec::new(),
@@ -145,6 +151,7 @@ impl<'a> Pass<'a> {
             self.hold_for(run, &leaving);
             self.awaiting.insert(run.id);
             self.planned.await_milli(&run.tenant, run.spec.gpu_milli());
+            self.models.await_run(run);
         }
     }
 
@@ -154,7 +161,10 @@ impl<'a> Pass<'a> {
             self.room.release(member);
         }
         let demand = self.state.policy().demand(&run.spec);
-        let later = self.room.choose(&demand, gang(run, &[]));
+        let ways = self.models.ways(demand);
+        let later = ways
+            .iter()
+            .find_map(|way| self.room.choose(way, gang(run, &[])));
         // They have not left yet.
         for member in members() {
             self.room.hold_again(member);
@@ -225,45 +235,120 @@ impl<'a> Pass<'a> {
         if self.state.is_stopped(&run.tenant, &run.spec) {
             return Verdict::Skipped;
         }
+        let demand = self.state.policy().demand(&run.spec);
+        if self.models.are_metered() && demand.devices > 0 {
+            return self.start_on_one_model(run, demand, phase, plan);
+        }
+        let verdict = match self.stands(run, &demand, phase) {
+            Ok(_) => self.start_as(run, &demand, plan),
+            Err(verdict) => return verdict,
+        };
+        match verdict {
+            Some(verdict) => verdict,
+            None => {
+                // A phase lets nobody of the one before be kept from.
+                self.keep_for(run, &demand, phase == Phase::Guaranteed, plan);
+                Verdict::Refused
+            }
+        }
+    }
+
+    /// Tries one model after another: first those on which it is within its guarantees. It borrows a
+    /// model only when none of its own has room, and devices are kept for it on one alone.
+    fn start_on_one_model(
+        &mut self,
+        run: &Run,
+        demand: MemberDemand,
+        phase: Phase,
+        plan: &mut Plan,
+    ) -> Verdict {
+        let (mut would_borrow, mut is_capped) = (false, false);
+        let mut standing: Vec<(bool, MemberDemand)> = Vec::new();
+        for way in self.models.ways(demand) {
+            match self.stands(run, &way, phase) {
+                Ok(is_guaranteed) => standing.push((is_guaranteed, way)),
+                Err(Verdict::WouldBorrow) => would_borrow = true,
+                Err(_) => {}
+            }
+        }
+        standing.sort_by_key(|(is_guaranteed, _)| !is_guaranteed);
+        let mut without_room: Option<(bool, MemberDemand)> = None;
+        for (is_guaranteed, way) in standing {
+            match self.start_as(run, &way, plan) {
+                Some(Verdict::Placed) => return Verdict::Placed,
+                Some(_) => is_capped = true,
+                None => without_room = without_room.or(Some((is_guaranteed, way))),
+            }
+        }
+        if would_borrow {
+            return Verdict::WouldBorrow;
+        }
+        match without_room {
+            Some((is_guaranteed, way)) => {
+                let is_guaranteed = is_guaranteed && !run.has_claim;
+                self.keep_for(run, &way, is_guaranteed, plan);
+                Verdict::Refused
+            }
+            None if is_capped => Verdict::Capped,
+            None => Verdict::Refused,
+        }
+    }
+
+    /// Whether the lines let a run start like this in this phase, and if they do, whether it is within
+    /// its guarantees.
+    fn stands(&self, run: &Run, demand: &MemberDemand, phase: Phase) -> Result<bool, Verdict> {
         let asked = run.spec.gpu_milli();
-        let planned = &self.planned;
-        let used = |name: &TenantName| planned.used_milli(name);
-        match quotas::standing(planned.tenants(), self.pool, &run.tenant, asked, used) {
-            Standing::Guaranteed => {}
-            Standing::Borrows { .. } if !run.spec.preemptible => return Verdict::Refused,
-            Standing::Borrows { .. } if phase == Phase::Guaranteed => return Verdict::WouldBorrow,
-            Standing::Borrows { .. } => {
-                // As `apply` will count it: an owner that awaits its devices still keeps them.
-                let granted = |name: &TenantName| planned.granted_milli(name);
-                let kept =
-                    quotas::kept_from_milli(planned.tenants(), self.pool, &run.tenant, granted);
-                if kept > 0 {
-                    let idle = self.state.idle_milli(self.pool);
-                    if asked.saturating_add(kept) > idle.saturating_sub(self.planned_milli) {
-                        return Verdict::Refused;
+        let of_pool = (Meter::from(self.pool), &self.planned, self.planned_milli);
+        let of_model = self.models.meter_of(demand);
+        let mut would_borrow = false;
+        for (meter, planned, planned_milli) in std::iter::once(of_pool).chain(of_model) {
+            let used = |name: &TenantName| planned.used_milli(name);
+            match quotas::standing(planned.tenants(), meter, &run.tenant, asked, used) {
+                Standing::Guaranteed => {}
+                Standing::OverLimit { .. } => return Err(Verdict::Refused),
+                Standing::Borrows { .. } if !run.spec.preemptible => return Err(Verdict::Refused),
+                Standing::Borrows { .. } => {
+                    would_borrow = true;
+                    if phase == Phase::Guaranteed {
+                        continue;
+                    }
+                    // As `apply` will count it: an owner that awaits its devices still keeps them.
+                    let granted = |name: &TenantName| planned.granted_milli(name);
+                    let kept =
+                        quotas::kept_from_milli(planned.tenants(), meter, &run.tenant, granted);
+                    if kept > 0 {
+                        let idle = self.state.idle_on(meter).saturating_sub(planned_milli);
+                        if asked.saturating_add(kept) > idle {
+                            return Err(Verdict::Refused);
+                        }
                     }
                 }
             }
-            Standing::OverLimit { .. } => return Verdict::Refused,
         }
-        let demand = self.state.policy().demand(&run.spec);
-        let Some(placed) = self.take(run, demand.clone()) else {
-            self.keep_for(run, phase, plan);
-            return Verdict::Refused;
-        };
-        if !self.count_sums(run, &demand, &placed, plan) {
-            self.room.give_back(&demand, &placed);
-            return Verdict::Capped;
+        if would_borrow && phase == Phase::Guaranteed {
+            return Err(Verdict::WouldBorrow);
+        }
+        Ok(!would_borrow)
+    }
+
+    /// Takes room for a run; `None`: there is none.
+    fn start_as(&mut self, run: &Run, demand: &MemberDemand, plan: &mut Plan) -> Option<Verdict> {
+        let asked = run.spec.gpu_milli();
+        let placed = self.take(run, demand.clone())?;
+        if !self.count_sums(run, demand, &placed, plan) {
+            self.room.give_back(demand, &placed);
+            return Some(Verdict::Capped);
         }
         self.planned.add(&run.tenant, asked);
         self.planned_milli += asked;
+        self.models.add(&run.tenant, demand, asked);
         self.placed.insert(run.id);
         plan.placements.push(Placement {
             run: run.id,
             attempt: run.next_attempt(),
             members: placed,
         });
-        Verdict::Placed
+        Some(Verdict::Placed)
     }
 
     /// Counts what a run takes against the caps in sum that bind it, unless it would pass one.
@@ -328,23 +413,21 @@ impl<'a> Pass<'a> {
 
     /// Keeps devices for a run that has found no room for too long, or that others borrow from: of each
     /// tenant for the first, as those behind it wait for it anyway, and for few at once.
-    fn keep_for(&mut self, run: &Run, phase: Phase, plan: &Plan) {
+    fn keep_for(&mut self, run: &Run, demand: &MemberDemand, guaranteed: bool, plan: &Plan) {
         if self.kept.len() >= MOST_RESERVATIONS || self.has_kept_for(run) {
             return;
         }
         let is_due = reserve::due_us(self.state, run) <= self.now_us;
-        // A phase lets nobody of the one before be kept from.
-        let guaranteed = phase == Phase::Guaranteed;
-        let is_owed = guaranteed && self.is_owed(run);
+        let is_owed = guaranteed && self.is_owed(run, demand);
         let (room, keeper) = (&self.room, &mut self.keeper);
         let is_offered = |node: &NodeName| room.has(node);
         let (placed, kept) = (plan.placements.as_slice(), self.kept.as_slice());
         let mut reservation = None;
         if is_owed {
-            reservation = keeper.reserve_owed(run, placed, kept, is_offered);
+            reservation = keeper.reserve_owed(run, demand, placed, kept, is_offered);
         }
         if is_due && reservation.is_none() {
-            reservation = keeper.reserve(run, guaranteed, placed, kept, is_offered);
+            reservation = keeper.reserve(run, (demand, guaranteed), placed, kept, is_offered);
         }
         if let Some(reservation) = reservation {
             self.kept.push(reservation);
@@ -353,17 +436,17 @@ impl<'a> Pass<'a> {
     }
 
     /// Whether others borrow what is guaranteed to a run.
-    fn is_owed(&mut self, run: &Run) -> bool {
+    fn is_owed(&mut self, run: &Run, demand: &MemberDemand) -> bool {
         if self.owed_looks >= MOST_OWED_LOOKS
-            || !quotas::is_metered(self.state.tenants(), self.pool)
+            || !(quotas::is_metered(self.state.tenants(), self.pool) || self.models.are_metered())
         {
             return false;
         }
         self.owed_looks += 1;
         let holders = self.state.stoppable(self.pool).into_iter().flatten();
-        holders.map(|(tenant, _)| tenant).any(|tenant| {
-            *tenant != run.tenant && self.state.reclaims_from(run, tenant, |_| 0, |_| 0)
-        })
+        holders
+            .map(|(tenant, _)| tenant)
+            .any(|tenant| *tenant != run.tenant && self.state.is_owed_by(run, demand, tenant))
     }
 
     fn has_kept_for(&self, run: &Run) -> bool {
@@ -382,7 +465,8 @@ impl<'a> Pass<'a> {
         let Some(run) = self.state.runs().get(&reservation.run) else {
             return;
         };
-        let demand = self.state.policy().demand(&run.spec);
+        let mut demand = self.state.policy().demand(&run.spec);
+        demand.only_model.clone_from(&reservation.model);
         if is_closed {
             self.room.take_back(&demand, &reservation.members);
         } else {

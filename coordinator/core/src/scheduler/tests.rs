@@ -4,6 +4,7 @@ mod decisions;
 mod estimate;
 mod fair_share;
 mod flood;
+mod models;
 mod needed;
 mod outlook;
 mod reclaim;
@@ -53,6 +54,7 @@ fn a_quota_stops_its_tenant_and_nobody_else() {
     world.accept(Command::SetQuota(QuotaChange {
         tenant: tenant_name("nlp"),
         pool: pool_name("default"),
+        model: None,
         gpu_milli: Some(1_500),
         limit_milli: Some(1_500),
         lend_milli: None,
@@ -194,6 +196,7 @@ fn runs_over_their_quota_cost_the_others_nothing() {
     world.accept(Command::SetQuota(QuotaChange {
         tenant: tenant_name("capped"),
         pool: pool_name("default"),
+        model: None,
         gpu_milli: Some(2_000),
         limit_milli: Some(2_000),
         lend_milli: None,
@@ -323,6 +326,7 @@ fn every_wait_is_explained_with_counts_of_nodes() {
     world.accept(Command::SetQuota(QuotaChange {
         tenant: tenant_name("default"),
         pool: pool_name("default"),
+        model: None,
         gpu_milli: Some(2_500),
         limit_milli: Some(2_500),
         lend_milli: None,

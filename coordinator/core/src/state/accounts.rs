@@ -211,7 +211,10 @@ fn subject(command: &Command, events: &[Event]) -> String {
         Command::SetPool { pool, .. } => pool.to_string(),
         Command::CreateTenant { tenant, .. } => tenant.to_string(),
         Command::SetTenant { tenant, .. } => tenant.to_string(),
-        Command::SetQuota(change) => format!("{}/{}", change.tenant, change.pool),
+        Command::SetQuota(change) => match &change.model {
+            Some(model) => format!("{}/{}/{model}", change.tenant, change.pool),
+            None => format!("{}/{}", change.tenant, change.pool),
+        },
         Command::SetPolicy { .. } => "policy".to_owned(),
         Command::SetBudget { budget } => budget.name.clone(),
         Command::RemoveBudget { name } => name.clone(),

@@ -19,6 +19,8 @@ pub(super) struct Capacity {
     sums: BTreeMap<PoolName, Sums>,
     /// The nodes of each pool by what of them is idle, in thousandths.
     by_idle: BTreeMap<PoolName, BTreeSet<(u64, NodeName)>>,
+    /// What of each model is idle, in thousandths, in the pools where quota is stated by model.
+    idle_by_model: BTreeMap<PoolName, BTreeMap<String, u64>>,
     /// Every node once, by the log index at which it last changed.
     changed: BTreeSet<(u64, NodeName)>,
 }
@@ -28,6 +30,8 @@ pub(super) struct Capacity {
 struct Counted {
     make: Arc<NodeDescription>,
     sums: Sums,
+    /// Idle thousandths of each model, where they are counted.
+    idle_by_model: BTreeMap<String, u64>,
     changed_index: u64,
 }
 
@@ -44,14 +48,24 @@ struct Sums {
 /// from a snapshot has forgotten it.
 impl PartialEq for Capacity {
     fn eq(&self, other: &Self) -> bool {
-        self.makes == other.makes && self.sums == other.sums && self.by_idle == other.by_idle
+        self.makes == other.makes
+            && self.sums == other.sums
+            && self.by_idle == other.by_idle
+            && self.idle_by_model == other.idle_by_model
     }
 }
 
 impl Capacity {
-    /// The sums over these nodes, all of them changed at `index`.
-    fn of<'a>(nodes: impl Iterator<Item = &'a Node>, index: u64) -> Self {
-        let mut capacity = Self::default();
+    /// The sums over these nodes, all of them changed at `index`; those of models in these pools.
+    fn of<'a>(
+        nodes: impl Iterator<Item = &'a Node>,
+        index: u64,
+        by_model: impl Iterator<Item = PoolName>,
+    ) -> Self {
+        let mut capacity = Self {
+            idle_by_model: by_model.map(|pool| (pool, BTreeMap::new())).collect(),
+            ..Self::default()
+        };
         for node in nodes {
             capacity.count(node, index);
         }
@@ -84,18 +98,56 @@ impl Capacity {
             .or_default()
             .insert((own.idle_milli, name.clone()));
         self.changed.insert((index, name.clone()));
+        let idle_by_model = self.count_models(&make.pool, node, &BTreeMap::new());
         self.counted.insert(
             name.clone(),
             Counted {
                 make,
                 sums: own,
+                idle_by_model,
                 changed_index: index,
             },
         );
     }
 
+    /// Counts what of each model is idle on a node in place of what was; nothing where it is not asked.
+    fn count_models(
+        &mut self,
+        pool: &PoolName,
+        node: &Node,
+        before: &BTreeMap<String, u64>,
+    ) -> BTreeMap<String, u64> {
+        let mut own: BTreeMap<String, u64> = BTreeMap::new();
+        let Some(models) = self.idle_by_model.get_mut(pool) else {
+            return own;
+        };
+        if node.is_ready() {
+            for (device, grants) in node.description.devices.iter().zip(&node.devices) {
+                let idle_milli = u64::from(1000_u32.saturating_sub(grants.share_milli));
+                *own.entry(device.model.clone()).or_default() += idle_milli;
+            }
+        }
+        for (model, idle_milli) in &own {
+            *models.entry(model.clone()).or_default() += idle_milli;
+        }
+        forget(models, before);
+        own
+    }
+
+    /// Thousandths of devices of one model that are idle, in a pool where that is counted.
+    pub(super) fn idle_of_model(&self, pool: &PoolName, model: &str) -> u64 {
+        let models = self.idle_by_model.get(pool);
+        models
+            .and_then(|models| models.get(model))
+            .copied()
+            .unwrap_or(0)
+    }
+
     fn uncount(&mut self, name: &NodeName, before: &Counted) {
         let pool = &before.make.pool;
+        if let Some(models) = self.idle_by_model.get_mut(pool) {
+            forget(models, &before.idle_by_model);
+        }
         if let Some(nodes) = self.by_idle.get_mut(pool) {
             nodes.remove(&(before.sums.idle_milli, name.clone()));
         }
@@ -122,6 +174,14 @@ impl Capacity {
     /// Takes over what is granted on a node, of which nothing else changed.
     fn recount(&mut self, node: &Node, index: u64) {
         let name = &node.description.name;
+        let is_by_model = |counted: &Counted| self.idle_by_model.contains_key(&counted.make.pool);
+        if !self.idle_by_model.is_empty()
+            && let Some(mut counted) = self.counted.get(name).filter(|c| is_by_model(c)).cloned()
+        {
+            let pool = counted.make.pool.clone();
+            counted.idle_by_model = self.count_models(&pool, node, &counted.idle_by_model);
+            self.counted.insert(name.clone(), counted);
+        }
         let Some(counted) = self.counted.get_mut(name) else {
             return;
         };
@@ -144,6 +204,16 @@ impl Capacity {
             counted.changed_index = index;
         }
     }
+}
+
+/// Takes away what was counted of each model.
+fn forget(models: &mut BTreeMap<String, u64>, before: &BTreeMap<String, u64>) {
+    for (model, idle_milli) in before {
+        if let Some(idle) = models.get_mut(model) {
+            *idle = idle.saturating_sub(*idle_milli);
+        }
+    }
+    models.retain(|_, idle| *idle > 0);
 }
 
 fn idle_milli(node: &Node) -> u64 {
@@ -186,7 +256,11 @@ impl State {
 
     /// Counts every node anew.
     pub(super) fn recount_nodes(&mut self) {
-        self.capacity = Capacity::of(self.nodes.values(), self.index);
+        self.capacity = Capacity::of(
+            self.nodes.values(),
+            self.index,
+            self.tenants.pools_by_model().cloned(),
+        );
     }
 
     /// Thousandths of devices that a pool's nodes have, whatever their condition: a quota outlives a

@@ -2,7 +2,7 @@
 
 use crate::model::{
     ArrayId, ArrayRequest, Budget, Decision, DeviceId, Epoch, MemberEnd, MemberKey, MemberPhase,
-    NodeDescription, NodeName, Policy, PoolName, PoolOrder, Role, RunId, TenantName, Token,
+    Meter, NodeDescription, NodeName, Policy, PoolName, PoolOrder, Role, RunId, TenantName, Token,
     UserName, WorkloadSpec,
 };
 use serde::{Deserialize, Serialize};
@@ -233,6 +233,9 @@ pub struct QuotaChange {
     pub tenant: TenantName,
     /// Pool.
     pub pool: PoolName,
+    /// Device model, as nodes report it; absent: the line over all models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Guaranteed thousandths of devices; absent: no line.
     pub gpu_milli: Option<u64>,
     /// Ceiling; absent: none.
@@ -241,6 +244,16 @@ pub struct QuotaChange {
     /// The most that others may use of it while it is idle; absent: all.
     #[serde(default)]
     pub lend_milli: Option<u64>,
+}
+
+impl QuotaChange {
+    /// What the line is about.
+    pub fn meter(&self) -> Meter<'_> {
+        Meter {
+            pool: &self.pool,
+            model: self.model.as_deref(),
+        }
+    }
 }
 
 /// Where a tenant goes in the tree.

@@ -3,7 +3,8 @@
 //! ran what last. Not stored in a snapshot.
 
 use super::State;
-use crate::model::{Attempt, MemberPhase, PoolName, Run, RunId, RunPhase, Submission, TenantName};
+use super::meters::live_grants;
+use crate::model::{Attempt, DeviceGrant, PoolName, Run, RunId, RunPhase, Submission, TenantName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Runs that may be preempted and that nobody has told to stop, by pool and tenant, each with its
@@ -49,6 +50,7 @@ impl State {
         self.claimants.clear();
         self.used_milli.clear();
         self.stopping_milli.clear();
+        self.model_use = super::meters::ModelUse::default();
         self.placed_last.clear();
         let all: Vec<RunId> = self.runs.keys().copied().collect();
         for id in all {
@@ -79,6 +81,7 @@ impl State {
                     if let (Some(attempt), Some(pool)) = (run.last_attempt(), &run.spec.pool) {
                         let held = held_milli(attempt);
                         self.count_use(&run.tenant, pool, held, true);
+                        self.count_models(&run.tenant, pool, live_grants(attempt), true);
                         if attempt.stopping.is_some() {
                             self.note_stopping(id, &run.tenant, pool, held);
                         } else {
@@ -105,17 +108,19 @@ impl State {
         }
         if self.stopping.insert(id) {
             self.count_stopping(tenant, pool, held_milli, true);
+            if self.tenants.is_metered_by_model(pool)
+                && let Some(attempt) = self.runs.get(&id).and_then(|run| run.last_attempt())
+            {
+                let grants: Vec<DeviceGrant> = live_grants(attempt).cloned().collect();
+                self.count_models_stopping(tenant, pool, &grants, true);
+            }
         }
     }
 }
 
 /// Thousandths of devices that the members of an attempt which have not ended hold.
 pub(super) fn held_milli(attempt: &Attempt) -> u64 {
-    attempt
-        .members
-        .iter()
-        .filter(|member| member.phase != MemberPhase::Ended)
-        .flat_map(|member| &member.devices)
+    live_grants(attempt)
         .map(|grant| u64::from(grant.share_milli))
         .sum()
 }

@@ -212,6 +212,15 @@ impl State {
                 });
             }
         }
+        if self.model_use != fresh.model_use {
+            violations.push(Violation {
+                invariant: "I9",
+                seen: format!(
+                    "of models: {:?} counted, {:?} granted",
+                    self.model_use, fresh.model_use
+                ),
+            });
+        }
         if self.memory_sums_mib != fresh.memory_sums_mib {
             violations.push(Violation {
                 invariant: "I13",

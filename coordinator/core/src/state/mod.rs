@@ -17,6 +17,7 @@ mod history;
 mod index;
 mod invariants;
 mod locality;
+mod meters;
 mod nodes;
 mod order;
 mod placement;
@@ -43,6 +44,7 @@ pub use event::Event;
 pub use history::RunHistory;
 pub use index::Stoppable;
 pub use invariants::Violation;
+pub use meters::ways_among;
 pub use nodes::unknown_node;
 pub use queues::{Filed, Lines, Queues, Shape};
 pub use tenants::LineUse;
@@ -102,6 +104,8 @@ pub struct State {
     #[serde(skip)]
     stopping_milli: BTreeMap<TenantName, BTreeMap<PoolName, u64>>,
     #[serde(skip)]
+    model_use: meters::ModelUse,
+    #[serde(skip)]
     followers: Followers,
     #[serde(skip)]
     memory_sums_mib: BTreeMap<String, u64>,
@@ -149,6 +153,7 @@ impl Default for State {
             placed_last: locality::PlacedLast::new(),
             used_milli: BTreeMap::new(),
             stopping_milli: BTreeMap::new(),
+            model_use: meters::ModelUse::default(),
             followers: Followers::default(),
             memory_sums_mib: BTreeMap::new(),
             arrays: BTreeMap::new(),
@@ -397,6 +402,7 @@ impl State {
             placed_last: self.placed_last.clone(),
             used_milli: self.used_milli.clone(),
             stopping_milli: self.stopping_milli.clone(),
+            model_use: self.model_use.clone(),
             followers: self.followers.clone(),
             memory_sums_mib: self.memory_sums_mib.clone(),
             arrays: self.arrays.clone(),

@@ -1,6 +1,7 @@
 //! Granting and releasing devices. The only place where shares are given out or come back.
 
 use super::index::note_stoppable;
+use super::meters::by_model;
 use super::{Event, Placement, State};
 use crate::model::{
     Attempt, DeviceGrant, EndKind, Epoch, Grant, Member, MemberDemand, MemberEnd, MemberKey,
@@ -73,6 +74,12 @@ impl State {
         if let Some(reason) = self.over_memory_sum(&spec, memory_mib, |_| 0) {
             return Err(reason);
         }
+        let borrowed_milli = if self.tenants.is_metered_by_model(&pool) {
+            let grants = by_model(members.iter().flat_map(|member| &member.devices));
+            borrowed_milli.max(self.check_models(&tenant, &pool, &spec, &grants)?)
+        } else {
+            borrowed_milli
+        };
         let epoch = Epoch(self.next_epoch);
         self.next_epoch += 1;
         for (rank, member) in (0_u32..).zip(&members) {
@@ -87,6 +94,8 @@ impl State {
         }
         self.settle_recent(&tenant, &pool);
         self.count_use(&tenant, &pool, asked, true);
+        let grants = members.iter().flat_map(|member| &member.devices);
+        self.count_models(&tenant, &pool, grants, true);
         let rate = members.iter().map(Member::charge_rate).sum();
         self.count_charge(&tenant, &spec, self.time_us, 0, rate);
         self.count_memory(&spec, memory_mib, true);
@@ -245,6 +254,10 @@ impl State {
         };
         let member = &attempt.members[key.member as usize];
         let node_name = member.node.clone();
+        let grants = match &run.spec.pool {
+            Some(pool) if self.tenants.is_metered_by_model(pool) => member.devices.clone(),
+            _ => Vec::new(),
+        };
         let rows = super::accounts::ledger_rows(run, attempt, key.member, member, time_us);
         let (tenant, spec) = (run.tenant.clone(), run.spec.clone());
         let (rate, memory_mib) = (member.charge_rate(), member.gpu_memory_mib());
@@ -266,8 +279,10 @@ impl State {
         if let Some(pool) = &spec.pool {
             self.settle_recent(&tenant, pool);
             self.count_use(&tenant, pool, held, false);
+            self.count_models(&tenant, pool, &grants, false);
             if was_stopping {
                 self.count_stopping(&tenant, pool, held, false);
+                self.count_models_stopping(&tenant, pool, &grants, false);
             }
         }
         self.count_charge(&tenant, &spec, time_us, rate, 0);

@@ -1,9 +1,9 @@
 //! Stopping runs for others. A plan proposes; each item is checked here again: who may take from
 //! whom, whether there is anything to give, and whether it has been left alone long enough.
 
+use super::meters::live_grants;
 use super::{Event, Preemption, State};
-use crate::model::{Run, RunPhase, StopReason, TenantName};
-use crate::policy::quotas;
+use crate::model::{MemberDemand, Meter, Run, RunPhase, StopReason, TenantName};
 
 impl State {
     pub(super) fn preempt_all(&mut self, preemptions: &[Preemption]) -> Vec<Event> {
@@ -76,17 +76,20 @@ impl State {
     /// By what right a waiting run may take the devices of a live one, as things are now: a higher
     /// priority within its tenant of a class that may, or a guarantee that the other tenant borrows. Time aside.
     pub fn claim_on(&self, claimant: &Run, victim: &Run) -> Option<StopReason> {
-        self.claim_beside(claimant, victim, |_| 0, |_| 0)
+        self.ways(&claimant.spec)
+            .iter()
+            .find_map(|way| self.claim_beside(claimant, victim, way, |_, _| 0, |_, _| 0))
     }
 
-    /// [`Self::claim_on`] when so much of each tenant is to be given back besides, and so much is
+    /// [`Self::claim_on`] for a run that is tried like this, when so much of each tenant is to be given back besides, and so much is
     /// claimed by it already.
     pub fn claim_beside(
         &self,
         claimant: &Run,
         victim: &Run,
-        given_milli: impl Fn(&TenantName) -> u64,
-        claimed_milli: impl Fn(&TenantName) -> u64,
+        demand: &MemberDemand,
+        given_milli: impl Fn(Meter<'_>, &TenantName) -> u64,
+        claimed_milli: impl Fn(Meter<'_>, &TenantName) -> u64,
     ) -> Option<StopReason> {
         let stoppable = victim.spec.preemptible
             && victim.phase == RunPhase::Active
@@ -103,42 +106,14 @@ impl State {
                 claimant: claimant.id,
             });
         }
-        self.reclaims_from(claimant, &victim.tenant, given_milli, claimed_milli)
+        let holds_model = demand.only_model.as_deref().is_some_and(|model| {
+            let attempt = victim.last_attempt();
+            attempt.is_some_and(|attempt| live_grants(attempt).any(|grant| grant.model == model))
+        });
+        let borrower = (&victim.tenant, holds_model);
+        self.reclaims_as(claimant, demand, borrower, given_milli, claimed_milli)
             .then_some(StopReason::Reclaimed {
                 claimant: claimant.id,
             })
-    }
-
-    /// Whether a waiting run is owed what another tenant borrows, when so much of each tenant is to be
-    /// given back and so much is claimed by it already.
-    pub fn reclaims_from(
-        &self,
-        claimant: &Run,
-        borrower: &TenantName,
-        given_milli: impl Fn(&TenantName) -> u64,
-        claimed_milli: impl Fn(&TenantName) -> u64,
-    ) -> bool {
-        let Some(pool) = &claimant.spec.pool else {
-            return false;
-        };
-        quotas::may_reclaim(
-            &self.tenants,
-            pool,
-            &claimant.tenant,
-            claimant.spec.gpu_milli(),
-            borrower,
-            // What is claimed already, by siblings too, will be used once those who are stopping have
-            // gone.
-            |name| {
-                self.used_milli(name, pool)
-                    .saturating_add(claimed_milli(name))
-            },
-            // What is stopping already is as good as given back.
-            |name| {
-                self.used_milli(name, pool)
-                    .saturating_sub(self.stopping_milli(name, pool))
-                    .saturating_sub(given_milli(name))
-            },
-        )
     }
 }

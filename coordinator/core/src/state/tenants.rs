@@ -2,7 +2,7 @@
 
 use super::{Event, Outcome, ParentChange, QuotaChange, State};
 use crate::model::{
-    MOST_TENANT_LEVELS, PoolName, Quota, Tenant, TenantName, WorkloadSpec, tenant_and_above,
+    MOST_TENANT_LEVELS, Meter, PoolName, Quota, Tenant, TenantName, WorkloadSpec, tenant_and_above,
 };
 use crate::policy::quotas::{self, Standing};
 use crate::policy::{Refusal, RefusalKind, gpus, unknown_pool};
@@ -93,12 +93,16 @@ impl State {
             ParentChange::Under(parent) => Some(parent),
         };
         for pool in self.pools.keys() {
-            let moved = quotas::line(&self.tenants, name, pool).map_or_else(
-                || self.guaranteed_below(Some(name), pool, None),
-                |line| line.quota_milli,
-            );
-            if moved > 0 {
-                self.check_fits_above(name, under, pool, moved)?;
+            let models = self.tenants.metered_models(pool);
+            let models = models.map(|model| Meter::of_model(pool, model));
+            for meter in std::iter::once(Meter::from(pool)).chain(models) {
+                let moved = quotas::line(&self.tenants, name, meter).map_or_else(
+                    || self.guaranteed_below(Some(name), meter, None),
+                    |line| line.quota_milli,
+                );
+                if moved > 0 {
+                    self.check_fits_above(name, under, meter, moved)?;
+                }
             }
         }
         Ok(())
@@ -141,18 +145,13 @@ impl State {
             limit_milli: change.limit_milli,
             lend_milli: change.lend_milli,
         });
-        self.tenants.change(&change.tenant, |tenant| {
-            match line {
-                Some(line) => tenant.quotas.insert(change.pool.clone(), line),
-                None => tenant.quotas.remove(&change.pool),
-            };
-        });
+        self.put_line(&change.tenant, change.meter(), line);
         Ok(vec![Event::SettingsChanged])
     }
 
     /// Whether a line may be set; the same check answers a dry run.
     pub fn check_quota_change(&self, change: &QuotaChange) -> Result<(), Refusal> {
-        let (tenant, pool) = (&change.tenant, &change.pool);
+        let (tenant, pool, meter) = (&change.tenant, &change.pool, change.meter());
         self.surroundings(tenant)?;
         if !self.pools.contains_key(pool) {
             return Err(unknown_pool(pool.as_str(), &self.pools));
@@ -201,25 +200,27 @@ impl State {
             ))
             .allowed(format!("0 to {} GPUs", gpus(quota))));
         }
-        self.check_below(tenant, pool, quota)?;
+        self.check_model(pool, meter.model)?;
+        self.check_below(tenant, meter, quota)?;
+        self.check_models_within(tenant, meter, quota)?;
         let under = self
             .tenants
             .get(tenant)
             .and_then(|known| known.parent.as_ref());
-        self.check_fits_above(tenant, under, pool, quota)
+        self.check_fits_above(tenant, under, meter, quota)
     }
 
     /// What is guaranteed below a tenant must fit into what is guaranteed to it.
     fn check_below(
         &self,
         tenant: &TenantName,
-        pool: &PoolName,
+        meter: Meter<'_>,
         quota_milli: u64,
     ) -> Result<(), Refusal> {
-        let below = self.guaranteed_below(Some(tenant), pool, None);
+        let below = self.guaranteed_below(Some(tenant), meter, None);
         if below > quota_milli {
             return Err(Refusal::refused(format!(
-                "a quota of {} GPUs for {tenant} is less than the {} guaranteed below it in pool {pool}",
+                "a quota of {} GPUs for {tenant} is less than the {} guaranteed below it {meter}",
                 gpus(quota_milli),
                 gpus(below)
             ))
@@ -235,24 +236,25 @@ impl State {
         &self,
         tenant: &TenantName,
         under: Option<&TenantName>,
-        pool: &PoolName,
+        meter: Meter<'_>,
         quota_milli: u64,
     ) -> Result<(), Refusal> {
         if let Some((above, line)) =
-            under.and_then(|under| quotas::nearest_line(&self.tenants, under, pool))
+            under.and_then(|under| quotas::nearest_line(&self.tenants, under, meter))
         {
-            return self.check_sum_below(&above.name, pool, line.quota_milli, tenant, quota_milli);
+            return self.check_sum_below(&above.name, meter, line.quota_milli, tenant, quota_milli);
         }
-        let room = self.capacity_milli(pool);
+        let room = self.capacity_on(meter);
         // A pool that no node has joined yet may be divided beforehand.
         if room == 0 {
             return Ok(());
         }
-        let beside = self.guaranteed_below(None, pool, Some(tenant));
+        let beside = self.guaranteed_below(None, meter, Some(tenant));
         if beside.saturating_add(quota_milli) > room {
             return Err(Refusal::refused(format!(
-                "a quota of {} GPUs for {tenant} is more than pool {pool} can guarantee: it has {}, and {} are guaranteed to others",
+                "a quota of {} GPUs for {tenant} is more than {} can guarantee: it has {}, and {} are guaranteed to others",
                 gpus(quota_milli),
+                whole(meter),
                 gpus(room),
                 gpus(beside)
             ))
@@ -265,17 +267,17 @@ impl State {
     fn check_sum_below(
         &self,
         above: &TenantName,
-        pool: &PoolName,
+        meter: Meter<'_>,
         room_milli: u64,
         tenant: &TenantName,
         quota_milli: u64,
     ) -> Result<(), Refusal> {
-        let beside = self.guaranteed_below(Some(above), pool, Some(tenant));
+        let beside = self.guaranteed_below(Some(above), meter, Some(tenant));
         if beside.saturating_add(quota_milli) <= room_milli {
             return Ok(());
         }
         Err(Refusal::refused(format!(
-            "a quota of {} GPUs for {tenant} does not fit into the {} of {above} in pool {pool}, of which {} are guaranteed to others",
+            "a quota of {} GPUs for {tenant} does not fit into the {} of {above} {meter}, of which {} are guaranteed to others",
             gpus(quota_milli),
             gpus(room_milli),
             gpus(beside)
@@ -288,17 +290,17 @@ impl State {
     fn guaranteed_below(
         &self,
         above: Option<&TenantName>,
-        pool: &PoolName,
+        meter: Meter<'_>,
         without: Option<&TenantName>,
     ) -> u64 {
         self.tenants
             .values()
             .filter(|tenant| Some(&tenant.name) != above)
             .filter_map(|tenant| {
-                let quota = tenant.quotas.get(pool)?.quota_milli;
+                let quota = tenant.line(meter)?.quota_milli;
                 let mut up = tenant_and_above(&self.tenants, &tenant.name)
                     .take_while(|up| Some(&up.name) != above);
-                let nearest = up.by_ref().skip(1).all(|up| !up.quotas.contains_key(pool));
+                let nearest = up.by_ref().skip(1).all(|up| up.line(meter).is_none());
                 let in_branch = above.is_none_or(|above| {
                     tenant_and_above(&self.tenants, &tenant.name).any(|up| up.name == *above)
                 });
@@ -310,6 +312,79 @@ impl State {
             .sum()
     }
 
+    /// A line is for a model that some node of the pool has, by its full name. A pool that no node has
+    /// joined yet may be divided beforehand.
+    fn check_model(&self, pool: &PoolName, model: Option<&str>) -> Result<(), Refusal> {
+        let Some(model) = model else {
+            return Ok(());
+        };
+        let known = self.models_of(pool);
+        if known.is_empty() && is_model_name(model) || known.contains(model) {
+            return Ok(());
+        }
+        let known: Vec<&str> = known.into_iter().collect();
+        Err(
+            Refusal::refused(format!("pool {pool} has no devices of model {model:?}"))
+                .allowed(if known.is_empty() {
+                    "1 to 128 letters, digits, spaces, and any of - _ . / ( )".to_owned()
+                } else {
+                    known.join(", ")
+                })
+                .hint(
+                    "a line is for one model by its full name; see them with: platform nodes list",
+                ),
+        )
+    }
+
+    /// What a tenant is guaranteed of single models fits into what it is guaranteed over all, and where
+    /// others have a line over all, so must it: else its models would be borrowed all the same.
+    fn check_models_within(
+        &self,
+        tenant: &TenantName,
+        meter: Meter<'_>,
+        quota_milli: u64,
+    ) -> Result<(), Refusal> {
+        let pool = meter.pool;
+        let Some(known) = self.tenants.get(tenant) else {
+            return Ok(());
+        };
+        let of_models = known.models_quota_milli(pool, meter.model);
+        let (all, of_models, hint) = match (meter.model, known.quotas.get(pool)) {
+            (None, _) => (
+                Some(quota_milli),
+                of_models,
+                format!("lower those first; see them with: platform quotas show {tenant}"),
+            ),
+            (Some(_), line) => (
+                line.map(|line| line.quota_milli),
+                of_models.saturating_add(quota_milli),
+                format!("raise that first: platform quotas set {tenant} --pool {pool} --gpus N"),
+            ),
+        };
+        if let Some(all) = all.filter(|all| of_models > *all) {
+            return Err(Refusal::refused(format!(
+                "{} GPUs of single models are more than the {} guaranteed to {tenant} in pool {pool}",
+                gpus(of_models),
+                gpus(all)
+            ))
+            .hint(hint));
+        }
+        let is_covered = meter.model.is_none()
+            || quota_milli == 0
+            || !self.tenants.is_metered(pool)
+            || quotas::nearest_line(&self.tenants, tenant, pool).is_some();
+        if is_covered {
+            return Ok(());
+        }
+        Err(Refusal::refused(format!(
+            "pool {pool} is divided over all models, and neither {tenant} nor any tenant above it has a line over all: what it is guaranteed of {} would be borrowed",
+            meter.model.unwrap_or_default()
+        ))
+        .hint(format!(
+            "give it one first: platform quotas set {tenant} --pool {pool} --gpus N"
+        )))
+    }
+
     /// Thousandths of devices that a tenant and all below it hold in a pool.
     pub fn used_milli(&self, tenant: &TenantName, pool: &PoolName) -> u64 {
         self.used_milli
@@ -319,25 +394,23 @@ impl State {
             .unwrap_or(0)
     }
 
-    /// What a tenant's line borrows and lends in a pool now.
-    pub fn use_of_line(&self, tenant: &TenantName, pool: &PoolName) -> LineUse {
+    /// What a tenant's line borrows and lends there now.
+    pub fn use_of_line<'m>(&self, tenant: &TenantName, meter: impl Into<Meter<'m>>) -> LineUse {
+        let meter = meter.into();
         let idle_quota = |tenant: &TenantName| {
-            quotas::line(&self.tenants, tenant, pool).map_or(0, |line| {
-                line.quota_milli
-                    .saturating_sub(self.used_milli(tenant, pool))
+            quotas::line(&self.tenants, tenant, meter).map_or(0, |line| {
+                line.quota_milli.saturating_sub(self.used_on(tenant, meter))
             })
         };
-        let borrowed_milli = match quotas::line(&self.tenants, tenant, pool) {
-            Some(line) => self
-                .used_milli(tenant, pool)
-                .saturating_sub(line.quota_milli),
-            None => match quotas::nearest_line(&self.tenants, tenant, pool) {
+        let borrowed_milli = match quotas::line(&self.tenants, tenant, meter) {
+            Some(line) => self.used_on(tenant, meter).saturating_sub(line.quota_milli),
+            None => match quotas::nearest_line(&self.tenants, tenant, meter) {
                 // It has part in the line above, and in what that borrows.
                 Some((above, line)) => self
-                    .used_milli(&above.name, pool)
+                    .used_on(&above.name, meter)
                     .saturating_sub(line.quota_milli)
-                    .min(self.used_milli(tenant, pool)),
-                None if quotas::is_metered(&self.tenants, pool) => self.used_milli(tenant, pool),
+                    .min(self.used_on(tenant, meter)),
+                None if quotas::is_metered(&self.tenants, meter) => self.used_on(tenant, meter),
                 None => 0,
             },
         };
@@ -349,11 +422,11 @@ impl State {
             .filter(|other| {
                 tenant_and_above(&self.tenants, &other.name)
                     .skip(1)
-                    .all(|above| !above.quotas.contains_key(pool))
+                    .all(|above| above.line(meter).is_none())
             })
             .map(|other| idle_quota(&other.name))
             .sum();
-        let lent = lendable.saturating_sub(self.idle_milli(pool));
+        let lent = lendable.saturating_sub(self.idle_on(meter));
         let own = u128::from(idle_quota(tenant));
         let part = (own * u128::from(lent))
             .checked_div(u128::from(lendable))
@@ -396,7 +469,7 @@ impl State {
         count(&mut self.stopping_milli, &above, pool, milli, taken);
     }
 
-    fn with_above(&self, tenant: &TenantName) -> Vec<TenantName> {
+    pub(super) fn with_above(&self, tenant: &TenantName) -> Vec<TenantName> {
         // A tenant is never removed while it holds anything, so its own line is always counted.
         std::iter::once(tenant.clone())
             .chain(
@@ -407,7 +480,7 @@ impl State {
             .collect()
     }
 
-    /// Whether the quota tree lets a tenant have so much more now; what of it is borrowed.
+    /// Whether the lines over all models let a tenant have so much more now; what of it is borrowed.
     pub(super) fn check_quota(
         &self,
         tenant: &TenantName,
@@ -415,30 +488,42 @@ impl State {
         spec: &WorkloadSpec,
         asked_milli: u64,
     ) -> Result<u64, String> {
-        let used = |name: &TenantName| self.used_milli(name, pool);
-        match quotas::standing(&self.tenants, pool, tenant, asked_milli, used) {
+        self.check_meter(tenant, pool.into(), spec, asked_milli)
+    }
+
+    /// The same on any meter.
+    pub(super) fn check_meter(
+        &self,
+        tenant: &TenantName,
+        meter: Meter<'_>,
+        spec: &WorkloadSpec,
+        asked_milli: u64,
+    ) -> Result<u64, String> {
+        let of = of_model(meter);
+        let used = |name: &TenantName| self.used_on(name, meter);
+        match quotas::standing(&self.tenants, meter, tenant, asked_milli, used) {
             Standing::Guaranteed => Ok(0),
             Standing::OverLimit {
                 tenant,
                 used_milli,
                 limit_milli,
             } => Err(format!(
-                "tenant {tenant} holds {} of its limit of {} GPUs",
+                "tenant {tenant} holds {} of its limit of {} GPUs{of}",
                 gpus(used_milli),
                 gpus(limit_milli)
             )),
             Standing::Borrows { .. } if !spec.preemptible => {
-                Err("it would borrow, and may not be preempted".to_owned())
+                Err(format!("it would borrow{of}, and may not be preempted"))
             }
             Standing::Borrows { milli, .. } => {
-                let kept = quotas::kept_from_milli(&self.tenants, pool, tenant, used);
+                let kept = quotas::kept_from_milli(&self.tenants, meter, tenant, used);
                 if kept == 0 {
                     return Ok(milli);
                 }
-                let idle = self.idle_milli(pool);
+                let idle = self.idle_on(meter);
                 if asked_milli.saturating_add(kept) > idle {
                     return Err(format!(
-                        "{} GPUs of the {} that are idle are not lent",
+                        "{} GPUs{of} of the {} that are idle are not lent",
                         gpus(kept.min(idle)),
                         gpus(idle)
                     ));
@@ -447,6 +532,27 @@ impl State {
             }
         }
     }
+}
+
+/// ` of A100-80G`, or nothing.
+fn of_model(meter: Meter<'_>) -> String {
+    meter
+        .model
+        .map_or_else(String::new, |model| format!(" of {model}"))
+}
+
+/// `pool default`, or `A100-80G in pool default`.
+fn whole(meter: Meter<'_>) -> String {
+    match meter.model {
+        Some(model) => format!("{model} in pool {}", meter.pool),
+        None => format!("pool {}", meter.pool),
+    }
+}
+
+/// Whether this could be the name of a device model, as drivers write them.
+fn is_model_name(text: &str) -> bool {
+    let is_good = |letter: char| letter.is_ascii_alphanumeric() || " -_./()".contains(letter);
+    !text.trim().is_empty() && text.trim() == text && text.len() <= 128 && text.chars().all(is_good)
 }
 
 fn check_weight(weight: Option<u32>) -> Result<(), Refusal> {

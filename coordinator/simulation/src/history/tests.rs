@@ -18,6 +18,7 @@ fn line(name: &str, gpus: u64) -> QuotaChange {
     QuotaChange {
         tenant: tenant(name),
         pool: PoolName::default_pool(),
+        model: None,
         gpu_milli: Some(gpus * 1000),
         limit_milli: None,
         lend_milli: None,

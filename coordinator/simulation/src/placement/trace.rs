@@ -271,6 +271,7 @@ pub fn read_pods(input: impl Read, nodes: &Nodes) -> Result<Pods, Fault> {
             gpu_memory_mib: None,
             gpu_memory_ceiling_mib: None,
             gpu_models,
+            only_model: None,
             cpu_milli: row.number(cpu, MOST_CPU_MILLI)?,
             memory_mib: row.number(memory, MOST_MEMORY_MIB)?,
             runtime: RUNTIME,

@@ -14,6 +14,7 @@ mod gangs;
 mod guardrails;
 mod history;
 mod main_job;
+mod models;
 mod notebook;
 mod ordering;
 mod priorities;

@@ -1,6 +1,6 @@
 //! Who holds what a waiting run needs, and until when at the latest.
 
-use crate::model::{MemberPhase, PoolName, Run, RunId, TenantName, tenant_and_above};
+use crate::model::{MemberPhase, Meter, Run, RunId, TenantName, tenant_and_above};
 use crate::policy::quotas::{self, Standing};
 use crate::state::State;
 
@@ -44,7 +44,8 @@ enum Needs<'a> {
     /// Devices that it accepts, whoever holds them.
     Devices,
     /// What this tenant and those below it hold: a ceiling or a guarantee is used up.
-    UseOf(&'a TenantName),
+    /// Of one model, where the line is for one.
+    UseOf(&'a TenantName, Option<&'a str>),
 }
 
 /// The first few holders of what a run needs, and how many more there are.
@@ -52,15 +53,25 @@ pub fn of(state: &State, run: &Run) -> (Vec<Holder>, usize) {
     let Some(pool) = run.spec.pool.as_ref().filter(|_| run.spec.gpu_milli() > 0) else {
         return (Vec::new(), 0);
     };
-    let above = limiting_tenant(state, run, pool);
-    let needs = above.as_ref().map_or(Needs::Devices, Needs::UseOf);
+    let ways = state.ways(&run.spec);
+    // Where it may start in one way, devices are what it lacks.
+    let mut limits = ways.iter().map(|way| {
+        state
+            .meters(pool, way)
+            .find_map(|meter| Some((limiting_tenant(state, run, meter)?, meter)))
+    });
+    let first = limits.next().flatten();
+    let limit = first.filter(|_| limits.all(|limit| limit.is_some()));
+    let needs = limit.as_ref().map_or(Needs::Devices, |(tenant, meter)| {
+        Needs::UseOf(tenant, meter.model)
+    });
     let demand = state.policy().demand(&run.spec);
     let mut holders: Vec<Holder> = state
         .active_runs()
         .filter(|holder| holder.spec.pool.as_ref() == Some(pool))
         .filter(|holder| match needs {
             Needs::Devices => true,
-            Needs::UseOf(tenant) => {
+            Needs::UseOf(tenant, _) => {
                 tenant_and_above(state.tenants(), &holder.tenant).any(|above| above.name == *tenant)
             }
         })
@@ -71,7 +82,10 @@ pub fn of(state: &State, run: &Run) -> (Vec<Holder>, usize) {
                 .iter()
                 .filter(|member| member.phase != MemberPhase::Ended)
                 .flat_map(|member| &member.devices)
-                .filter(|grant| matches!(needs, Needs::UseOf(_)) || demand.accepts(&grant.model))
+                .filter(|grant| match needs {
+                    Needs::UseOf(_, model) => model.is_none_or(|model| grant.model == model),
+                    Needs::Devices => demand.accepts(&grant.model),
+                })
                 .map(|grant| u64::from(grant.share_milli))
                 .sum();
             (held_milli > 0).then(|| Holder {
@@ -114,17 +128,17 @@ pub fn until(run: &Run) -> Until {
 }
 
 /// The tenant whose line is used up, when that is what keeps the run waiting.
-fn limiting_tenant(state: &State, run: &Run, pool: &PoolName) -> Option<TenantName> {
+fn limiting_tenant(state: &State, run: &Run, meter: Meter<'_>) -> Option<TenantName> {
     let asked = run.spec.gpu_milli();
-    let used = |name: &TenantName| state.used_milli(name, pool);
-    match quotas::standing(state.tenants(), pool, &run.tenant, asked, used) {
+    let used = |name: &TenantName| state.used_on(name, meter);
+    match quotas::standing(state.tenants(), meter, &run.tenant, asked, used) {
         Standing::Guaranteed => None,
         Standing::OverLimit { tenant, .. } => Some(tenant),
         Standing::Borrows { .. } => {
-            let kept = quotas::kept_from_milli(state.tenants(), pool, &run.tenant, used);
-            let all_is_kept = kept > 0 && asked.saturating_add(kept) > state.idle_milli(pool);
+            let kept = quotas::kept_from_milli(state.tenants(), meter, &run.tenant, used);
+            let all_is_kept = kept > 0 && asked.saturating_add(kept) > state.idle_on(meter);
             (!run.spec.preemptible || all_is_kept)
-                .then(|| quotas::nearest_line(state.tenants(), &run.tenant, pool))
+                .then(|| quotas::nearest_line(state.tenants(), &run.tenant, meter))
                 .flatten()
                 .map(|(owner, _)| owner.name.clone())
         }

@@ -1,6 +1,6 @@
 //! Where a run stands in the order in which a plan looks at those that wait.
 
-use crate::model::{PoolName, QueuePlace, Run, Tenant, TenantName, tenant_and_above};
+use crate::model::{Meter, PoolName, QueuePlace, Run, Tenant, TenantName, tenant_and_above};
 use crate::policy::gpus;
 use crate::policy::quotas::{self, Standing};
 use crate::scheduler::fairness::{Phase, PlannedUse, Turn};
@@ -151,12 +151,21 @@ fn turn_key(
     lines: &Lines,
 ) -> Option<TurnKey> {
     let first = lines.values().filter_map(|line| line.first()).min()?;
-    let asked = state.runs().get(&first.run())?.spec.gpu_milli();
-    let used = |name: &TenantName| state.used_milli(name, pool);
-    let rank = match quotas::standing(state.tenants(), pool, tenant, asked, used) {
-        Standing::Guaranteed => Rank::Guaranteed,
-        Standing::Borrows { .. } => Rank::Borrows,
-        Standing::OverLimit { .. } => Rank::OverLimit,
+    let spec = &state.runs().get(&first.run())?.spec;
+    let asked = spec.gpu_milli();
+    let rank_on = |meter: Meter<'_>| {
+        let used = |name: &TenantName| state.used_on(name, meter);
+        match quotas::standing(state.tenants(), meter, tenant, asked, used) {
+            Standing::Guaranteed => Rank::Guaranteed,
+            Standing::Borrows { .. } => Rank::Borrows,
+            Standing::OverLimit { .. } => Rank::OverLimit,
+        }
     };
+    // The way in which it stands best, and of that the line that binds most.
+    let ways = state.ways(spec);
+    let ranks = ways
+        .iter()
+        .filter_map(|way| state.meters(pool, way).map(rank_on).max());
+    let rank = ranks.min()?;
     Some((rank, planned.turn(tenant, rank.phase()), *first))
 }

@@ -16,6 +16,8 @@ pub struct Shape {
     pub gpu_memory_ceiling_mib: Option<u64>,
     /// Device models that will do; none named: any.
     pub gpu_models: Vec<String>,
+    /// The one model of those to which a try is narrowed, by its full name.
+    pub only_model: Option<String>,
     /// Reserved CPU, in thousandths.
     pub cpu_milli: u64,
     /// Reserved memory, MiB.
@@ -32,6 +34,7 @@ impl From<&MemberDemand> for Shape {
             gpu_memory_mib: demand.gpu_memory_mib,
             gpu_memory_ceiling_mib: demand.gpu_memory_ceiling_mib,
             gpu_models: demand.gpu_model.iter().cloned().collect(),
+            only_model: demand.only_model.clone(),
             cpu_milli: demand.cpu_milli,
             memory_mib: demand.memory_mib,
             runtime: demand.runtime,
@@ -48,11 +51,16 @@ impl From<&Shape> for Shape {
 impl Shape {
     /// Whether a device of this model will do.
     pub fn accepts(&self, device_model: &str) -> bool {
-        self.gpu_models.is_empty()
+        let is_asked = self.gpu_models.is_empty()
             || self
                 .gpu_models
                 .iter()
-                .any(|asked| is_of_model(device_model, asked))
+                .any(|asked| is_of_model(device_model, asked));
+        is_asked
+            && self
+                .only_model
+                .as_deref()
+                .is_none_or(|only| only == device_model)
     }
 
     /// Memory it takes of a device with `device_memory_mib`: the rule is [`MemberDemand::memory_on`]'s.
@@ -63,6 +71,7 @@ impl Shape {
             gpu_memory_mib: self.gpu_memory_mib,
             gpu_memory_ceiling_mib: self.gpu_memory_ceiling_mib,
             gpu_model: None,
+            only_model: None,
             cpu_milli: self.cpu_milli,
             memory_mib: self.memory_mib,
             runtime: self.runtime,

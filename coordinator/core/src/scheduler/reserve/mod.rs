@@ -36,6 +36,8 @@ pub struct Reservation {
     pub run: RunId,
     /// Whether it is within a guarantee: kept from everybody behind it, else from those who borrow.
     pub guaranteed: bool,
+    /// The device model to which it is narrowed, where quota is stated by model.
+    pub model: Option<String>,
     /// Where it will start, by rank.
     pub members: Vec<MemberPlacement>,
     /// When at the latest; `None`: something there has no time limit.
@@ -103,30 +105,30 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Keeps devices for a run that found no room: where all its members start soonest, beside what
-    /// the plan has placed and what is kept already. `None`: there are not as many nodes that could ever
-    /// hold one.
+    /// Keeps devices for a run that found no room when tried like this: where all its members start
+    /// soonest, beside what the plan has placed and what is kept already. `None`: there are not as many
+    /// nodes that could ever hold one.
     pub fn reserve(
         &mut self,
         run: &Run,
-        guaranteed: bool,
+        (demand, guaranteed): (&MemberDemand, bool),
         placed: &[Placement],
         kept: &[Reservation],
         is_offered: impl Fn(&NodeName) -> bool,
     ) -> Option<Reservation> {
-        let demand = self.state.policy().demand(&run.spec);
         self.count(placed, kept);
-        self.tenures.follow(self.state, &demand, self.now_us);
-        let chosen = self.soonest(&demand, run.spec.nodes as usize, is_offered)?;
+        self.tenures.follow(self.state, demand, self.now_us);
+        let chosen = self.soonest(demand, run.spec.nodes as usize, is_offered)?;
         let (start_us, ..) = *chosen.last()?;
         Some(Reservation {
             run: run.id,
             guaranteed,
+            model: demand.only_model.clone(),
             start_us: (start_us != UNKNOWN_US).then_some(start_us),
-            backfill_until_us: self.backfill_until_us(run, &demand, &chosen),
+            backfill_until_us: self.backfill_until_us(run, demand, &chosen),
             members: chosen
                 .into_iter()
-                .map(|(_, _, name)| self.placement(&demand, name))
+                .map(|(_, _, name)| self.placement(demand, name))
                 .collect(),
         })
     }

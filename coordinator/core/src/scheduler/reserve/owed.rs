@@ -24,19 +24,19 @@ impl Keeper<'_> {
     pub fn reserve_owed(
         &mut self,
         run: &Run,
+        demand: &MemberDemand,
         placed: &[Placement],
         kept: &[Reservation],
         is_offered: impl Fn(&NodeName) -> bool,
     ) -> Option<Reservation> {
         let state = self.state;
-        let demand = state.policy().demand(&run.spec);
         let pool = run.spec.pool.as_ref()?;
         self.count(placed, kept);
-        let gives = |tenant: &_| state.reclaims_from(run, tenant, |_| 0, |_| 0);
-        let mut offers: Vec<OwedOffer<'_>> = nodes_to_ask(state, pool, &demand, gives)
+        let gives = |tenant: &_| state.is_owed_by(run, demand, tenant);
+        let mut offers: Vec<OwedOffer<'_>> = nodes_to_ask(state, pool, demand, gives)
             .into_iter()
             .filter(|name| is_offered(name))
-            .filter_map(|name| self.owed_offer(run, &demand, name))
+            .filter_map(|name| self.owed_offer(run, demand, name))
             .collect();
         offers.sort_unstable();
         let members = run.spec.nodes as usize;
@@ -48,6 +48,7 @@ impl Keeper<'_> {
         (start_us != UNKNOWN_US).then(|| Reservation {
             run: run.id,
             guaranteed: true,
+            model: demand.only_model.clone(),
             start_us: Some(start_us),
             backfill_until_us: start_us,
             members: offers
@@ -80,7 +81,7 @@ impl Keeper<'_> {
         let mut holders: Vec<Holder> = node
             .members
             .iter()
-            .filter_map(|key| self.until_it_gives_way(run, node, *key))
+            .filter_map(|key| self.until_it_gives_way(run, demand, node, *key))
             .collect();
         holders.extend(self.beside.get(name).into_iter().flatten().cloned());
         let offer = offer(node, demand, &holders, self.now_us)?;
@@ -89,10 +90,19 @@ impl Keeper<'_> {
     }
 
     /// What a member holds, and until when: sooner than it would end where that is owed to the run.
-    fn until_it_gives_way(&self, run: &Run, node: &Node, key: MemberKey) -> Option<Holder> {
+    fn until_it_gives_way(
+        &self,
+        run: &Run,
+        demand: &MemberDemand,
+        node: &Node,
+        key: MemberKey,
+    ) -> Option<Holder> {
         let mut holder = Holder::of(self.state, node, key)?;
         let held_by = self.state.runs().get(&key.run)?;
-        if self.state.claim_on(run, held_by).is_some() {
+        let claim = self
+            .state
+            .claim_beside(run, held_by, demand, |_, _| 0, |_, _| 0);
+        if claim.is_some() {
             let from_us = self.state.exempt_until_us(held_by).max(self.now_us);
             let ends_us = holder.end.moment(self.now_us).at_us(self.now_us);
             holder.end = End::At(ends_us.min(from_us.saturating_add(GRACE_US)));

@@ -370,6 +370,7 @@ fn more_than_the_whole_quota_is_refused_and_less_waits() {
     world.accept(Command::SetQuota(QuotaChange {
         tenant: tenant_name("default"),
         pool: pool_name("default"),
+        model: None,
         gpu_milli: Some(1_500),
         limit_milli: Some(1_500),
         lend_milli: None,

@@ -173,6 +173,7 @@ fn a_quota_holds_between_plan_and_apply() {
         Command::SetQuota(QuotaChange {
             tenant: tenant_name("default"),
             pool: pool_name("default"),
+            model: None,
             gpu_milli,
             limit_milli: gpu_milli,
             lend_milli: None,

@@ -105,6 +105,7 @@ fn tenants_and_quotas_name_what_is_not_there() {
         Command::SetQuota(QuotaChange {
             tenant: tenant_name(tenant),
             pool: pool_name(pool),
+            model: None,
             gpu_milli,
             limit_milli: None,
             lend_milli: None,
