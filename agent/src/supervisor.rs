@@ -29,7 +29,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Events taken at once: a burst of starts becomes one message to the launcher and one report.
 const BATCH: usize = 1024;
-const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 /// How often logs are held against the cap. A disk fills no faster than the cap's slack in this time on
 /// ordinary hardware.
 const CAP_EVERY: Duration = Duration::from_secs(5);
@@ -212,7 +211,7 @@ impl Supervisor {
         let mut batch = Vec::with_capacity(BATCH);
         let mut runtime_batch = Vec::with_capacity(BATCH);
         let mut heartbeat = Instant::now();
-        let mut sample = tokio::time::interval(SAMPLE_EVERY);
+        let mut sample = tokio::time::interval(self.parts.telemetry.sample_every());
         sample.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut cap = tokio::time::interval(CAP_EVERY);
         cap.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::commands::policy::Changes;
 use crate::commands::run::sweep::{Mode, Sweep};
 use crate::commands::run::{How, dev, prepare};
-use crate::commands::runs::{Filter, cancel, logs, wait};
+use crate::commands::runs::{Filter, cancel, justify, logs, wait};
 use crate::commands::serve::{Logging, agent_alone, coordinator_alone, up};
 use crate::commands::simulate::queue::Files;
 use crate::commands::simulate::{history, placement};
@@ -280,6 +280,10 @@ async fn ask_runs(client: &Client, printer: &Printer, verb: look::Runs) -> Outco
         look::Runs::Show { run } => runs::show(client, printer, &run).await,
         look::Runs::Logs(args) => show_log(client, printer, args).await,
         look::Runs::Cancel(args) => stop(client, printer, args).await,
+        look::Runs::Justify(args) => {
+            let (reason, for_ms) = (args.reason, args.for_ms);
+            justify::justify(client, printer, &args.run, reason, for_ms, args.dry_run).await
+        }
         look::Runs::Explain { run } => runs::explain(client, printer, &run).await,
         look::Runs::Decisions { run } => decisions::of_run(client, printer, &run).await,
         look::Runs::Compare { runs: compared } => runs::compare(client, printer, &compared).await,
@@ -399,6 +403,10 @@ fn policy_changes(args: admin::PolicySet) -> Changes {
         priority_classes: args.priority_classes,
         no_priority_classes: args.no_priority_classes,
         reservation_after_ms: args.reservation_after,
+        idle_below_percent: args.idle_below,
+        idle_warn_after: args.idle_warn_after,
+        idle_stop_after: args.idle_stop_after,
+        longest_justification_ms: args.longest_justification,
         retry_wait_ms: args.retry_wait,
         retry_wait_longest_ms: args.retry_wait_longest,
     }
@@ -457,7 +465,7 @@ fn start_up(printer: &Printer, args: serve::Up) -> Outcome {
         data: args.data.unwrap_or_else(|| home.join("data")),
         home,
         listen: args.listen,
-        devices: commands::serve::devices(&args.devices)?,
+        devices: commands::serve::devices(&args.devices, args.simulated_readings)?,
         node: commands::serve::node_name(args.node),
         pool: args.pool,
         rack: args.rack,
@@ -484,7 +492,7 @@ fn start_agent(printer: &Printer, global: &Global, args: serve::Agent) -> Outcom
     };
     let endpoint = config::endpoint(Some(url), Some(token), None)?;
     let data = args.data.unwrap_or_else(|| home.join("data").join("agent"));
-    let devices = commands::serve::devices(&args.devices)?;
+    let devices = commands::serve::devices(&args.devices, args.simulated_readings)?;
     let node = commands::serve::node_name(args.node);
     runtime(true)?.block_on(agent_alone::run(
         printer, endpoint, data, node, args.pool, args.rack, devices,

@@ -85,6 +85,33 @@ pub fn warning(text: &str) -> Result<(u64, String), Failure> {
     Ok((duration_ms(time)?, signal))
 }
 
+/// How long to wait until something happens, or that it never does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// It never happens.
+    Off,
+    /// So long, in milliseconds.
+    Ms(u64),
+}
+
+impl Wait {
+    /// In milliseconds; `None`: never.
+    pub fn ms(self) -> Option<u64> {
+        match self {
+            Self::Off => None,
+            Self::Ms(ms) => Some(ms),
+        }
+    }
+}
+
+/// `30m`, or `off`.
+pub fn wait(text: &str) -> Result<Wait, Failure> {
+    match text.trim() {
+        "off" => Ok(Wait::Off),
+        text => duration_ms(text).map(Wait::Ms),
+    }
+}
+
 /// A duration in milliseconds.
 pub fn duration_ms(text: &str) -> Result<u64, Failure> {
     let refuse = |hint: &str| {

@@ -87,6 +87,8 @@ pub mod values {
             gpu_us: 1_200_000_000,
             currency: "EUR".to_owned(),
             simulated: true,
+            idle: None,
+            justification: None,
         }
     }
 
@@ -306,6 +308,10 @@ pub mod values {
             retry_wait_ms: 5_000,
             retry_wait_longest_ms: 300_000,
             priority_classes: Some(crate::priorities::examples()),
+            idle_below_percent: 5,
+            idle_warn_after_ms: Some(1_800_000),
+            idle_stop_after_ms: Some(7_200_000),
+            longest_justification_ms: 86_400_000,
         }
     }
 

@@ -141,6 +141,14 @@ pub fn assignment(state: &State, key: MemberKey) -> Option<proto::Assignment> {
                 }
                 (StopReason::Cancelled, None) => "cancelled".to_owned(),
                 (StopReason::MemberFailed, _) => "another member of its gang ended".to_owned(),
+                (StopReason::Idle, _) => match run
+                    .cancelled
+                    .as_ref()
+                    .and_then(|cancelled| cancelled.reason.as_deref())
+                {
+                    Some(reason) => reason.to_owned(),
+                    None => "its devices idled".to_owned(),
+                },
                 (StopReason::Evicted, _) => "its node is drained".to_owned(),
                 (StopReason::Preempted { claimant }, _) => {
                     format!("preempted by {claimant} of higher priority")

@@ -2,7 +2,8 @@
 //! log readers waiting for their answers. Nothing here is replicated; all of it is rebuilt when
 //! agents reconnect.
 
-use coordinator_core::model::{MemberKey, NodeName};
+use coordinator_core::model::{DeviceId, MemberKey, NodeName};
+use coordinator_core::scheduler::Reading;
 use platform_proto::agent::{
     CoordinatorMessage, DeviceSample, LogCancel, LogChunk, LogRequest, coordinator_message,
 };
@@ -30,6 +31,8 @@ pub struct NodeSeen {
     pub heard: Instant,
     /// Newest sample by device.
     pub samples: HashMap<String, DeviceSample>,
+    /// When they came, by this machine's clock.
+    pub sampled_us: u64,
     /// Processes on its devices that no run of ours owns, in words.
     pub foreign: Vec<String>,
 }
@@ -172,6 +175,7 @@ impl Hub {
             .or_insert_with(|| NodeSeen {
                 heard: now,
                 samples: HashMap::new(),
+                sampled_us: 0,
                 foreign: Vec::new(),
             });
     }
@@ -183,8 +187,30 @@ impl Hub {
                 .into_iter()
                 .map(|sample| (sample.device.clone(), sample))
                 .collect();
+            seen.sampled_us = crate::now_us();
             seen.foreign = foreign;
         }
+    }
+
+    /// What devices were read as, by whatever came after this moment.
+    pub fn readings_after(&self, after_us: u64) -> Vec<(DeviceId, Reading)> {
+        let inner = self.inner();
+        let fresh = inner
+            .seen
+            .values()
+            .filter(|seen| seen.sampled_us > after_us);
+        fresh
+            .flat_map(|seen| {
+                seen.samples.values().map(|sample| {
+                    let reading = Reading {
+                        at_us: seen.sampled_us,
+                        used_percent: sample.utilization_percent,
+                        memory_used_mib: sample.memory_used_mib,
+                    };
+                    (DeviceId(sample.device.as_str().into()), reading)
+                })
+            })
+            .collect()
     }
 
     /// What was last heard of a node since this coordinator started.

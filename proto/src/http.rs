@@ -18,6 +18,7 @@
 //! | GET /v1/runs/{run}/watch | | newline-delimited [`WatchLine`], until the run has ended |
 //! | GET /v1/runs/{run}/logs?offset=&follow=&attempt=&member= | | bytes, chunked |
 //! | POST /v1/runs/{run}/cancel | [`CancelRequest`] | [`RunView`] |
+//! | POST /v1/runs/{run}/justify | [`JustifyRequest`] | [`RunView`] |
 //! | GET /v1/arrays/{array} | | [`ArrayView`] |
 //! | GET /v1/arrays/{array}/watch | | newline-delimited [`ArrayView`], until all have ended |
 //! | POST /v1/arrays/{array}/cancel | [`CancelRequest`] | [`ArrayView`] |

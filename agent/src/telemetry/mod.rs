@@ -6,6 +6,7 @@ mod host;
 mod model;
 mod nvml;
 mod ownership;
+mod readings;
 mod simulated;
 mod wiring;
 
@@ -17,7 +18,13 @@ use host::Host;
 use nvml::NvmlThread;
 use ownership::{ProcFolder, Processes, Users, is_ours};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A driver's own numbers are averages over up to a second; dashboards draw a point in ten.
+const READ_DRIVER_EVERY: Duration = Duration::from_secs(10);
+const READ_FILE_EVERY: Duration = Duration::from_millis(500);
 
 /// Where the devices of this node come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,7 +35,12 @@ pub enum DeviceSource {
     /// No devices, even where there are some.
     None,
     /// Made-up ones, marked so everywhere.
-    Simulated(Vec<SimulatedDevices>),
+    Simulated {
+        /// Like ones together.
+        groups: Vec<SimulatedDevices>,
+        /// A file that says how much they are used, read anew for each sample; absent: nothing is said.
+        readings: Option<PathBuf>,
+    },
 }
 
 /// `8xA100-80G`, `8xA100-80G/4`.
@@ -95,6 +107,9 @@ pub trait Telemetry: Send + Sync + 'static {
     /// Of the driver; empty without one.
     fn driver_version(&self) -> String;
 
+    /// How often it is worth reading.
+    fn sample_every(&self) -> Duration;
+
     /// One reading. `ours` are the root processes of live members: they, their descendants and their
     /// process groups are ours, every other process on a device is foreign.
     fn sample(&self, ours: &[(Key, u32)]) -> Sample;
@@ -105,7 +120,10 @@ pub fn open(source: &DeviceSource, node: &str) -> Arc<dyn Telemetry> {
     let devices = match source {
         DeviceSource::Auto => NvmlThread::open().map_or(Devices::None, Devices::Real),
         DeviceSource::None => Devices::None,
-        DeviceSource::Simulated(groups) => Devices::Simulated(simulated::devices(node, groups)),
+        DeviceSource::Simulated { groups, readings } => Devices::Simulated {
+            devices: simulated::devices(node, groups),
+            readings: readings.clone(),
+        },
     };
     Arc::new(NodeTelemetry {
         devices,
@@ -116,7 +134,10 @@ pub fn open(source: &DeviceSource, node: &str) -> Arc<dyn Telemetry> {
 #[derive(Debug)]
 enum Devices {
     None,
-    Simulated(Vec<Device>),
+    Simulated {
+        devices: Vec<Device>,
+        readings: Option<PathBuf>,
+    },
     Real(NvmlThread),
 }
 
@@ -131,7 +152,7 @@ impl Telemetry for NodeTelemetry {
     fn devices(&self) -> Vec<Device> {
         match &self.devices {
             Devices::None => Vec::new(),
-            Devices::Simulated(devices) => devices.clone(),
+            Devices::Simulated { devices, .. } => devices.clone(),
             Devices::Real(nvml) => nvml.devices().to_vec(),
         }
     }
@@ -139,7 +160,17 @@ impl Telemetry for NodeTelemetry {
     fn driver_version(&self) -> String {
         match &self.devices {
             Devices::Real(nvml) => nvml.driver_version().to_owned(),
-            Devices::None | Devices::Simulated(_) => String::new(),
+            Devices::None | Devices::Simulated { .. } => String::new(),
+        }
+    }
+
+    fn sample_every(&self) -> Duration {
+        match &self.devices {
+            // Who writes the file watches what comes of it.
+            Devices::Simulated {
+                readings: Some(_), ..
+            } => READ_FILE_EVERY,
+            _ => READ_DRIVER_EVERY,
         }
     }
 
@@ -147,12 +178,10 @@ impl Telemetry for NodeTelemetry {
         let (cpu_percent, memory_used_mib) = self.host.read();
         let (devices, foreign) = match &self.devices {
             Devices::None => (Vec::new(), Vec::new()),
-            Devices::Simulated(devices) => {
-                let unread = |device: &Device| DeviceSample {
-                    device: device.id.clone(),
-                    ..DeviceSample::default()
-                };
-                (devices.iter().map(unread).collect(), Vec::new())
+            Devices::Simulated { devices, readings } => {
+                let told = readings.as_deref().map(readings::read).unwrap_or_default();
+                let sample = |device: &Device| readings::sample(device, &told);
+                (devices.iter().map(sample).collect(), Vec::new())
             }
             Devices::Real(nvml) => {
                 let reading = nvml.read();
@@ -230,7 +259,10 @@ mod tests {
 
     #[test]
     fn simulated_devices_have_a_sample_without_a_single_made_up_reading() {
-        let source = DeviceSource::Simulated(vec!["2xT4".parse().unwrap()]);
+        let source = DeviceSource::Simulated {
+            groups: vec!["2xT4".parse().unwrap()],
+            readings: None,
+        };
         let telemetry = open(&source, "rig");
         assert_eq!(telemetry.devices().len(), 2);
         let sample = telemetry.sample(&[]);

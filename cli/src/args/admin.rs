@@ -279,6 +279,18 @@ pub struct PolicySet {
     /// How long a run may find no room in its turn before devices are kept for it: 5m
     #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
     pub reservation_after: Option<u64>,
+    /// GPUs are idle while they are used less than this, in percent, on average: 5
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub idle_below: Option<u32>,
+    /// How long all GPUs of a run idle until it is warned: 30m, or off
+    #[arg(long, value_name = "TIME", value_parser = parse::wait)]
+    pub idle_warn_after: Option<parse::Wait>,
+    /// How long they idle until it is stopped: 2h, or off
+    #[arg(long, value_name = "TIME", value_parser = parse::wait)]
+    pub idle_stop_after: Option<parse::Wait>,
+    /// The longest that one `platform runs justify` holds: 24h
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
+    pub longest_justification: Option<u64>,
     /// How long a run waits after a failure before it is tried again, doubled with each: 5s
     #[arg(long, value_name = "TIME", value_parser = parse::duration_ms)]
     pub retry_wait: Option<u64>,

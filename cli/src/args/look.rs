@@ -39,6 +39,8 @@ pub enum Runs {
     Logs(RunsLogs),
     /// Stop runs; more than one wants --yes or a confirmation
     Cancel(RunsCancel),
+    /// Say why the GPUs of a run may idle, so that it is not stopped for that
+    Justify(RunsJustify),
     /// Why a run waits, for whom and until when, and what would start it now
     Explain {
         /// Run: run-17, or 17
@@ -162,6 +164,23 @@ pub enum Decisions {
         #[arg(value_name = "ID")]
         id: u64,
     },
+}
+
+/// `platform runs justify`.
+#[derive(Debug, Args)]
+pub struct RunsJustify {
+    /// Run: run-17, or 17
+    #[arg(value_name = "RUN", value_parser = parse::run_id)]
+    pub run: String,
+    /// Why, for its owner, the tenant and the audit
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// For how long from now [default: as long as the policy lets one]
+    #[arg(long = "for", value_name = "TIME", value_parser = parse::duration_ms)]
+    pub for_ms: Option<u64>,
+    /// Say until when it would hold, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `platform models`.

@@ -59,6 +59,10 @@ pub struct Up {
     /// the machine's own]
     #[arg(long, value_name = "NxMODEL")]
     pub devices: Vec<String>,
+    /// Where simulated devices read how much they are used, for trials: a JSON file such as
+    /// {"0": {"used_percent": 0, "memory_used_mib": 300}}, by index
+    #[arg(long, value_name = "FILE", requires = "devices")]
+    pub simulated_readings: Option<PathBuf>,
     /// Name of this node [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
@@ -97,6 +101,10 @@ pub struct Agent {
     /// the machine's own]
     #[arg(long, value_name = "NxMODEL")]
     pub devices: Vec<String>,
+    /// Where simulated devices read how much they are used, for trials: a JSON file such as
+    /// {"0": {"used_percent": 0, "memory_used_mib": 300}}, by index
+    #[arg(long, value_name = "FILE", requires = "devices")]
+    pub simulated_readings: Option<PathBuf>,
     /// Name of this node [default: the host name]
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,

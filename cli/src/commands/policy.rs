@@ -4,6 +4,7 @@ use super::Outcome;
 use crate::client::Client;
 use crate::failure::{Failure, exit};
 use crate::output::{Printer, amounts, views};
+use crate::parse::Wait;
 use http::Method;
 use platform_proto::http::{PolicyView, PriorityClassView, ScheduledPriceView, TagRule};
 
@@ -44,6 +45,14 @@ pub struct Changes {
     pub no_priority_classes: Vec<String>,
     /// How long a run may find no room in its turn before devices are kept for it.
     pub reservation_after_ms: Option<u64>,
+    /// From which use on, in percent, GPUs are not idle.
+    pub idle_below_percent: Option<u32>,
+    /// How long GPUs idle until their run is warned.
+    pub idle_warn_after: Option<Wait>,
+    /// How long GPUs idle until their run is stopped.
+    pub idle_stop_after: Option<Wait>,
+    /// The longest that a justification of idle GPUs holds.
+    pub longest_justification_ms: Option<u64>,
     /// How long a run waits after its first failure.
     pub retry_wait_ms: Option<u64>,
     /// The longest that it waits after a failure.
@@ -176,6 +185,18 @@ fn changed(mut policy: PolicyView, changes: Changes) -> Result<PolicyView, Failu
     policy.reservation_after_ms = changes
         .reservation_after_ms
         .unwrap_or(policy.reservation_after_ms);
+    policy.idle_below_percent = changes
+        .idle_below_percent
+        .unwrap_or(policy.idle_below_percent);
+    policy.idle_warn_after_ms = changes
+        .idle_warn_after
+        .map_or(policy.idle_warn_after_ms, Wait::ms);
+    policy.idle_stop_after_ms = changes
+        .idle_stop_after
+        .map_or(policy.idle_stop_after_ms, Wait::ms);
+    policy.longest_justification_ms = changes
+        .longest_justification_ms
+        .unwrap_or(policy.longest_justification_ms);
     policy.retry_wait_ms = changes.retry_wait_ms.unwrap_or(policy.retry_wait_ms);
     policy.retry_wait_longest_ms = changes
         .retry_wait_longest_ms
@@ -243,6 +264,10 @@ mod tests {
             retry_wait_ms: 5_000,
             retry_wait_longest_ms: 300_000,
             priority_classes: None,
+            idle_below_percent: 5,
+            idle_warn_after_ms: Some(1_800_000),
+            idle_stop_after_ms: Some(7_200_000),
+            longest_justification_ms: 86_400_000,
         }
     }
 

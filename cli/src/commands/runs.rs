@@ -1,6 +1,7 @@
 //! `platform runs`.
 
 pub mod cancel;
+pub mod justify;
 pub mod logs;
 pub mod wait;
 

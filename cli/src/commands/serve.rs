@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use agent::telemetry::DeviceSource;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -84,7 +85,7 @@ fn stop_on_signal() -> Result<CancellationToken, Failure> {
 }
 
 /// Devices as they stand on the command line; all of it or nothing.
-pub fn devices(asked: &[String]) -> Result<DeviceSource, Failure> {
+pub fn devices(asked: &[String], readings: Option<PathBuf>) -> Result<DeviceSource, Failure> {
     if asked.is_empty() {
         return Ok(DeviceSource::Auto);
     }
@@ -100,7 +101,7 @@ pub fn devices(asked: &[String]) -> Result<DeviceSource, Failure> {
             })
         })
         .collect::<Result<Vec<_>, _>>()
-        .map(DeviceSource::Simulated)
+        .map(|groups| DeviceSource::Simulated { groups, readings })
 }
 
 /// The name of this node: the flag, else the host's own.
@@ -187,13 +188,16 @@ mod tests {
 
     #[test]
     fn devices_are_simulated_only_when_asked_for() {
-        assert_eq!(devices(&[]).unwrap(), DeviceSource::Auto);
-        assert_eq!(devices(&["none".to_owned()]).unwrap(), DeviceSource::None);
+        assert_eq!(devices(&[], None).unwrap(), DeviceSource::Auto);
+        assert_eq!(
+            devices(&["none".to_owned()], None).unwrap(),
+            DeviceSource::None
+        );
         assert!(
-            matches!(devices(&["8xA100-80G".to_owned(), "2xT4".to_owned()]).unwrap(), DeviceSource::Simulated(groups) if groups.len() == 2)
+            matches!(devices(&["8xA100-80G".to_owned(), "2xT4".to_owned()], None).unwrap(), DeviceSource::Simulated { groups, .. } if groups.len() == 2)
         );
         assert_eq!(
-            devices(&["A100".to_owned()]).unwrap_err().exit,
+            devices(&["A100".to_owned()], None).unwrap_err().exit,
             crate::failure::exit::USAGE
         );
     }

@@ -3,11 +3,13 @@
 
 mod arrays;
 mod budgets;
+mod idle;
 mod outlook;
 mod platform;
 
 pub use arrays::*;
 pub use budgets::*;
+pub use idle::justified;
 pub use outlook::*;
 pub use platform::*;
 
@@ -77,7 +79,9 @@ pub fn runs(list: &RunList, now_us: u64, paint: Paint) -> String {
                 )),
                 plain(&run.user),
                 tags(&run.spec.tags),
-                devices_asked(&run.spec) + if run.simulated { " (simulated)" } else { "" },
+                devices_asked(&run.spec)
+                    + if run.simulated { " (simulated)" } else { "" }
+                    + &idle::mark(run),
                 run_duration(run, now_us),
                 money(run.cost_micro, &run.currency),
                 ago(run.submitted_us, now_us),
@@ -232,6 +236,8 @@ fn run_head(run: &RunView, now_us: u64, paint: Paint) -> String {
                 .map(|code| code.to_string())
                 .unwrap_or_default(),
         ),
+        ("idle", idle::idle(run)),
+        ("justified", idle::justification(run)),
         ("user", plain(&run.user)),
         ("tenant", plain(&run.tenant)),
         ("follows", plain(&run.spec.after.join(", "))),

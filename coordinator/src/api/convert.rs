@@ -1,12 +1,12 @@
 //! Between the core's types and the HTTP types. Nothing else in the coordinator knows both.
 
 use super::error::ApiError;
-use super::{convert_arrays, convert_priorities};
+use super::{convert_arrays, convert_idle, convert_priorities};
 use crate::sessions::NodeSeen;
 use coordinator_core::model::{
-    Attempt, DeviceGrant, EndKind, LedgerRow, MemberEnd, MemberPhase, Meter, Node, NodeCondition,
-    Policy, PoolName, PoolOrder, RetryPolicy, Run, RunOutcome, RunPhase, ScheduledPrice, TagMode,
-    TenantName, Token, Warning, WarningSignal, WorkloadSpec,
+    Attempt, DeviceGrant, EndKind, IdlePolicy, LedgerRow, MemberEnd, MemberPhase, Meter, Node,
+    NodeCondition, Policy, PoolName, PoolOrder, RetryPolicy, Run, RunOutcome, RunPhase,
+    ScheduledPrice, TagMode, TenantName, Token, Warning, WarningSignal, WorkloadSpec,
 };
 use coordinator_core::policy::quotas;
 use coordinator_core::state::{Preemption, State, run_ledger_rows};
@@ -142,6 +142,8 @@ pub fn run_view(state: &State, run: &Run, now_us: u64) -> RunView {
         gpu_us: whole_gpu_us(rows.iter().map(LedgerRow::gpu_milli_us).sum()),
         currency: state.policy().currency.clone(),
         simulated: rows.iter().any(|row| row.simulated),
+        idle: convert_idle::idle_view(state, run, now_us),
+        justification: convert_idle::justification_view(run),
     }
 }
 
@@ -196,7 +198,8 @@ fn run_detail(state: &State, run: &Run, now_us: u64) -> Option<String> {
             .last_attempt()?
             .members
             .iter()
-            .find_map(|member| member.detail.clone()),
+            .find_map(|member| member.detail.clone())
+            .or_else(|| convert_idle::idle_words(state, run, now_us)),
         RunPhase::Ended { outcome, .. } => match (outcome, &run.cancelled) {
             (RunOutcome::Cancelled, Some(cancelled)) => Some(match &cancelled.reason {
                 Some(reason) => format!("cancelled by {}: {reason}", cancelled.by),
@@ -427,6 +430,10 @@ pub fn policy_view(policy: &Policy) -> PolicyView {
         retry_wait_ms: policy.retry.first_wait_ms,
         retry_wait_longest_ms: policy.retry.longest_wait_ms,
         priority_classes: Some(convert_priorities::classes_view(&policy.priority_classes)),
+        idle_below_percent: policy.idle.below_percent,
+        idle_warn_after_ms: policy.idle.warn_after_ms,
+        idle_stop_after_ms: policy.idle.stop_after_ms,
+        longest_justification_ms: policy.idle.longest_justification_ms,
     }
 }
 
@@ -475,6 +482,12 @@ pub fn policy_from_http(view: PolicyView, before: &Policy) -> Result<Policy, Api
         priority_classes: match view.priority_classes {
             Some(classes) => convert_priorities::classes_from_http(classes)?,
             None => before.priority_classes.clone(),
+        },
+        idle: IdlePolicy {
+            below_percent: view.idle_below_percent,
+            warn_after_ms: view.idle_warn_after_ms,
+            stop_after_ms: view.idle_stop_after_ms,
+            longest_justification_ms: view.longest_justification_ms,
         },
     })
 }

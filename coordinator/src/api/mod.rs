@@ -13,6 +13,7 @@ pub(crate) mod convert_arrays;
 mod convert_budgets;
 mod convert_decisions;
 mod convert_history;
+mod convert_idle;
 mod convert_outlook;
 mod convert_priorities;
 mod cost;
@@ -150,6 +151,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/runs/{run}/watch", get(watch::watch))
         .route("/v1/runs/{run}/logs", get(logs::logs))
         .route("/v1/runs/{run}/cancel", post(runs::cancel))
+        .route("/v1/runs/{run}/justify", post(runs::justify))
         .route("/v1/arrays/{array}", get(arrays::show))
         .route("/v1/arrays/{array}/watch", get(arrays::watch))
         .route("/v1/arrays/{array}/cancel", post(arrays::cancel))

@@ -14,7 +14,8 @@ use coordinator_core::policy::{Refusal, RefusalKind};
 use coordinator_core::scheduler::{self, Tier};
 use coordinator_core::state::{Command, Event, State as Replicated};
 use platform_proto::http::{
-    ArrayView, CancelRequest, Explanation, RunList, RunView, SubmitRequest, SubmitResponse,
+    ArrayView, CancelRequest, Explanation, JustifyRequest, RunList, RunView, SubmitRequest,
+    SubmitResponse,
 };
 use serde::Deserialize;
 
@@ -382,5 +383,47 @@ pub async fn cancel(
     app.propose(&identity, idempotency_key(&headers)?, command)
         .await?;
     tracing::info!(run = %id, user = %identity.user, "cancelled");
+    show(State(app), Extension(identity), Path(run)).await
+}
+
+/// POST /v1/runs/{run}/justify.
+pub async fn justify(
+    State(app): State<App>,
+    Extension(identity): Extension<Identity>,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+    Json(request): Json<JustifyRequest>,
+) -> Result<Json<RunView>, ApiError> {
+    identity.require(Role::Member)?;
+    let id = run_id(&run)?;
+    let own = app.driver.read(|state| {
+        visible(state, &identity, id)
+            .map(|run| run.user == identity.user && run.tenant == identity.tenant)
+    })?;
+    if !own {
+        identity.require(Role::TenantAdmin)?;
+    }
+    if request.dry_run {
+        return app.driver.read(|state| {
+            let for_ms = state.check_justification(id, &request.reason, request.for_ms)?;
+            let run = visible(state, &identity, id)?;
+            let now_us = crate::now_us();
+            let mut view = convert::run_view(state, run, now_us);
+            view.justification = Some(platform_proto::http::JustificationView {
+                by: identity.actor(),
+                reason: request.reason,
+                at_us: now_us,
+                until_us: now_us.saturating_add(for_ms.saturating_mul(1000)),
+            });
+            Ok(Json(view))
+        });
+    }
+    let command = Command::Justify {
+        run: id,
+        reason: request.reason,
+        for_ms: request.for_ms,
+    };
+    app.propose(&identity, idempotency_key(&headers)?, command)
+        .await?;
     show(State(app), Extension(identity), Path(run)).await
 }

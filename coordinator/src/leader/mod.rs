@@ -1,4 +1,5 @@
-//! What only a leader does: plan, tell agents, expire leases, evict, export, let time pass.
+//! What only a leader does: plan, tell agents, expire leases, evict, export, let time pass, watch
+//! for devices that idle.
 //!
 //! Each is a loop of its own that reads the state, proposes, and holds nothing that another leader
 //! would miss.
@@ -7,6 +8,7 @@ mod clock;
 pub mod decisions;
 pub mod dispatch;
 mod exporter;
+mod idle;
 mod leases;
 mod planner;
 
@@ -46,6 +48,10 @@ pub fn start(
     ));
     loops.spawn(until(shutdown.clone(), clock::run(driver.clone())));
     loops.spawn(until(shutdown.clone(), decisions::run(driver.clone())));
+    loops.spawn(until(
+        shutdown.clone(),
+        idle::run(driver.clone(), hub.clone()),
+    ));
     loops
 }
 

@@ -226,6 +226,12 @@ pub struct RunView {
     pub currency: String,
     /// Whether it holds or held simulated devices.
     pub simulated: bool,
+    /// Its GPUs idle, all of them; absent: they are used, or it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<IdleView>,
+    /// Why its GPUs may idle, as somebody said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub justification: Option<JustificationView>,
 }
 
 /// One try of a run.
@@ -344,4 +350,46 @@ pub struct CancelRequest {
     /// Why, for the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// That the GPUs of a live run idle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IdleView {
+    /// Since when.
+    pub since_us: u64,
+    /// When it was warned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warned_us: Option<u64>,
+    /// When it is stopped if they go on idling; absent: it is not warned yet, or is not stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_at_us: Option<u64>,
+    /// What they have cost since then, in millionths of the currency.
+    pub cost_micro: u64,
+}
+
+/// Why the GPUs of a run may idle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JustificationView {
+    /// Who says so.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When it was said.
+    pub at_us: u64,
+    /// Until when it holds.
+    pub until_us: u64,
+}
+
+/// POST /v1/runs/{run}/justify.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JustifyRequest {
+    /// Why its GPUs may idle, for the audit.
+    pub reason: String,
+    /// For how long from now; absent: as long as the policy lets one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+    /// Say what would hold, change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
 }

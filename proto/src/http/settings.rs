@@ -206,6 +206,16 @@ pub struct PolicyView {
     /// The longest that it waits.
     #[serde(default = "five_minutes_ms")]
     pub retry_wait_longest_ms: u64,
+    /// GPUs are idle while they are used less than this, in percent, on average.
+    pub idle_below_percent: u32,
+    /// From when all GPUs of a run idle until it is warned; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_warn_after_ms: Option<u64>,
+    /// From when they idle until it is stopped; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_stop_after_ms: Option<u64>,
+    /// The longest that one justification of idle GPUs holds.
+    pub longest_justification_ms: u64,
     /// Names of priorities, and who may use each. Absent: as the platform has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority_classes: Option<BTreeMap<String, PriorityClassView>>,

@@ -471,6 +471,7 @@ pub fn policy(policy: &PolicyView) -> String {
                 duration(policy.reservation_after_ms.saturating_mul(1000))
             ),
         ),
+        ("idle GPUs", idle_policy(policy)),
         (
             "retry wait",
             format!(
@@ -504,6 +505,23 @@ fn priorities(policy: &PolicyView) -> String {
         })
         .collect();
     lines.join("\n")
+}
+
+fn idle_policy(policy: &PolicyView) -> String {
+    let span = |ms: u64| duration(ms.saturating_mul(1000));
+    let Some(warn_ms) = policy.idle_warn_after_ms else {
+        return "are let be".to_owned();
+    };
+    let stop = match policy.idle_stop_after_ms {
+        Some(stop_ms) => format!("stopped after {}", span(stop_ms)),
+        None => "not stopped".to_owned(),
+    };
+    format!(
+        "below {} % of use: a run is warned after {} and {stop}; justified for at most {}",
+        policy.idle_below_percent,
+        span(warn_ms),
+        span(policy.longest_justification_ms)
+    )
 }
 
 /// `platform cost`.

@@ -2,8 +2,8 @@
 //! preemption.
 
 use super::{
-    MemberDemand, PoolName, PoolOrder, PriorityClass, RetryPolicy, ScheduledPrice, TenantName,
-    UserName, WorkloadSpec,
+    IdlePolicy, MemberDemand, PoolName, PoolOrder, PriorityClass, RetryPolicy, ScheduledPrice,
+    TenantName, UserName, WorkloadSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -80,6 +80,9 @@ pub struct Policy {
     /// Names of priorities, and who may use each; with none, every priority is everybody's.
     #[serde(default = "PriorityClass::standard")]
     pub priority_classes: BTreeMap<String, PriorityClass>,
+    /// What happens to a run whose devices idle.
+    #[serde(default)]
+    pub idle: IdlePolicy,
 }
 
 /// What a missing cost tag does.
@@ -121,6 +124,7 @@ impl Default for Policy {
             reservation_after_ms: Self::default_reservation_after_ms(),
             retry: RetryPolicy::default(),
             priority_classes: PriorityClass::standard(),
+            idle: IdlePolicy::default(),
         }
     }
 }

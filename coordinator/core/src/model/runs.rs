@@ -1,8 +1,8 @@
 //! Runs, their attempts and members, and how each may end.
 
 use super::{
-    DeviceId, Element, Epoch, MemberKey, NodeName, PriceFrom, RunId, TenantName, UserName,
-    WorkloadSpec,
+    DeviceId, Element, Epoch, Idleness, Justification, MemberKey, NodeName, PriceFrom, RunId,
+    TenantName, UserName, WorkloadSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -43,6 +43,9 @@ pub struct Run {
     /// Its part in an array; absent: it is none's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub element: Option<Box<Element>>,
+    /// Why its devices may idle, as somebody said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub justification: Option<Box<Justification>>,
 }
 
 /// Who asked to stop a run, and why.
@@ -111,6 +114,9 @@ pub struct Attempt {
     /// When one of its members last said that all its work is saved: what a stop would lose began then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpointed_us: Option<u64>,
+    /// That all its devices idle, or did when it was told to stop; absent: not known to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Idleness>,
 }
 
 /// Why an attempt is stopped.
@@ -121,6 +127,8 @@ pub enum StopReason {
     Cancelled,
     /// Another member of the gang ended without success.
     MemberFailed,
+    /// Its devices idled for longer than the policy lets them.
+    Idle,
     /// Its node is drained.
     Evicted,
     /// Another run of its tenant, of higher priority, needs its devices.
@@ -140,7 +148,7 @@ impl StopReason {
     pub fn claimant(&self) -> Option<RunId> {
         match self {
             Self::Preempted { claimant } | Self::Reclaimed { claimant } => Some(*claimant),
-            Self::Cancelled | Self::MemberFailed | Self::Evicted => None,
+            Self::Cancelled | Self::MemberFailed | Self::Idle | Self::Evicted => None,
         }
     }
 }

@@ -4,6 +4,7 @@ mod decisions;
 mod estimate;
 mod fair_share;
 mod flood;
+mod idle;
 mod models;
 mod needed;
 mod outlook;

@@ -89,6 +89,18 @@ fn run_open_rows(run: &Run, now_us: u64) -> Vec<LedgerRow> {
     })
 }
 
+/// What the last attempt of a run was charged between two moments, in millionths of the currency.
+pub(super) fn last_attempt_cost_micro(run: &Run, since_us: u64, until_us: u64) -> u64 {
+    run.last_attempt()
+        .map_or_else(Vec::new, |attempt| {
+            rows_where(run, attempt, |_| true, until_us)
+        })
+        .iter()
+        .filter_map(|row| row.clipped(since_us, until_us))
+        .map(|row| row.cost_micro())
+        .sum()
+}
+
 /// Every ledger row of one run: of what it held, and of what it holds, as if released at `now_us`.
 pub fn run_ledger_rows(run: &Run, now_us: u64) -> Vec<LedgerRow> {
     run.attempts
@@ -199,7 +211,17 @@ fn subject(command: &Command, events: &[Event]) -> String {
             })
             .unwrap_or_default(),
         Command::CancelArray { array, .. } => array.to_string(),
-        Command::Cancel { run, .. } => run.to_string(),
+        Command::Cancel { run, .. } | Command::Justify { run, .. } => run.to_string(),
+        Command::NoteUse { .. } => events
+            .iter()
+            .filter_map(|event| match event {
+                Event::IdlenessChanged { run } | Event::RunStopping { run } => {
+                    Some(run.to_string())
+                }
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+            .join("+"),
         Command::Place { .. } | Command::Preempt { .. } => "plan".to_owned(),
         Command::Report { node, .. }
         | Command::LoseNode { node }
@@ -298,6 +320,17 @@ fn detail(command: &Command) -> String {
         Command::Cancel { reason, .. } | Command::CancelArray { reason, .. } => {
             write!(text, "reason={:?}", reason.as_deref().unwrap_or(""))
         }
+        Command::Justify { reason, for_ms, .. } => {
+            write!(text, "reason={reason:?} for_ms={for_ms:?}")
+        }
+        Command::NoteUse { uses } => uses.iter().try_for_each(|seen| match seen.idle {
+            Some(stretch) => write!(
+                text,
+                "{}/{} idle from {} until {}; ",
+                seen.run, seen.attempt, stretch.since_us, stretch.until_us
+            ),
+            None => write!(text, "{}/{} not known to idle; ", seen.run, seen.attempt),
+        }),
         Command::Place { placements } => placements.iter().try_for_each(|placement| {
             let nodes: Vec<&str> = placement
                 .members

@@ -81,6 +81,20 @@ pub enum Command {
         /// In order.
         members: Vec<MemberReport>,
     },
+    /// What readings say of whether runs use their devices.
+    NoteUse {
+        /// Each is checked on its own.
+        uses: Vec<DeviceUse>,
+    },
+    /// Say why the devices of a run may idle, and for how long.
+    Justify {
+        /// Run.
+        run: RunId,
+        /// Why.
+        reason: String,
+        /// For how long from now, in milliseconds; absent: as long as the policy lets one.
+        for_ms: Option<u64>,
+    },
     /// An agent has opened a session.
     RegisterNode {
         /// What it has.
@@ -268,6 +282,26 @@ pub enum ParentChange {
     Under(TenantName),
 }
 
+/// Whether an attempt uses its devices, as read from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceUse {
+    /// Run.
+    pub run: RunId,
+    /// Its attempt; ignored when another came between.
+    pub attempt: u32,
+    /// That all its devices idle; absent: they are used, or it is not known.
+    pub idle: Option<IdleStretch>,
+}
+
+/// A stretch without a gap in which every reading said idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdleStretch {
+    /// From the first of them.
+    pub since_us: u64,
+    /// To the last.
+    pub until_us: u64,
+}
+
 /// What a node says of one member.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MemberReport {
@@ -299,6 +333,8 @@ impl Command {
             Self::Place { .. } => "plan.place",
             Self::Preempt { .. } => "plan.preempt",
             Self::Report { .. } => "node.report",
+            Self::NoteUse { .. } => "run.use",
+            Self::Justify { .. } => "run.justify",
             Self::RegisterNode { .. } => "node.register",
             Self::LoseNode { .. } => "node.lose",
             Self::Cordon { .. } => "node.cordon",

@@ -79,6 +79,16 @@ pub enum Event {
         /// Run.
         run: RunId,
     },
+    /// The devices of a run idle, its owner is warned of it, or they are used again.
+    IdlenessChanged {
+        /// Run.
+        run: RunId,
+    },
+    /// Somebody said why the devices of a run may idle.
+    RunJustified {
+        /// Run.
+        run: RunId,
+    },
     /// A run is over.
     RunEnded {
         /// Run.

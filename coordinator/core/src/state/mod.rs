@@ -14,6 +14,7 @@ mod dependencies;
 mod event;
 mod frame;
 mod history;
+mod idleness;
 mod index;
 mod invariants;
 mod locality;
@@ -37,7 +38,8 @@ pub use accounts::run_ledger_rows;
 pub use arrays::ArrayLine;
 pub use budgets::{BudgetAccount, Budgets};
 pub use command::{
-    Command, Entry, MemberPlacement, MemberReport, ParentChange, Placement, Preemption, QuotaChange,
+    Command, DeviceUse, Entry, IdleStretch, MemberPlacement, MemberReport, ParentChange, Placement,
+    Preemption, QuotaChange,
 };
 pub use dependencies::{Followers, MOST_DEPENDENCIES};
 pub use event::Event;
@@ -241,6 +243,12 @@ impl State {
             Command::Place { placements } => Ok(self.place_all(placements)),
             Command::Preempt { preemptions } => Ok(self.preempt_all(preemptions)),
             Command::Report { node, members } => Ok(self.report(node, members)),
+            Command::NoteUse { uses } => Ok(self.note_uses(uses)),
+            Command::Justify {
+                run,
+                reason,
+                for_ms,
+            } => self.justify(*run, &entry.actor, reason, *for_ms),
             Command::RegisterNode { description } => self.register_node(description),
             Command::LoseNode { node } => self.lose_node(node),
             Command::Cordon { node, reason } => self.cordon(node, reason),

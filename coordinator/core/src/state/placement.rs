@@ -119,6 +119,7 @@ impl State {
             members,
             borrowed_milli,
             checkpointed_us: None,
+            idle: None,
         });
         note_stoppable(&mut self.stoppable, run, true);
         self.active.insert(placement.run);

@@ -80,6 +80,7 @@ impl State {
             held_until_us: None,
             predicted_ms,
             element: element.map(Box::new),
+            justification: None,
         };
         self.live.insert(id);
         self.runs.insert(id, run);

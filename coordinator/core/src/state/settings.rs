@@ -1,5 +1,6 @@
 //! What platform engineers set beside tenants: pools, the policy, tokens.
 
+use super::idleness::check_idle_policy;
 use super::{Event, Outcome, State};
 use crate::model::{Policy, Pool, PoolName, PoolOrder, Token};
 use crate::policy::{self, Refusal, RefusalKind, unknown_pool};
@@ -161,6 +162,7 @@ impl State {
             ))
             .allowed("0 s to 24 h, and the longest no shorter than the first"));
         }
+        check_idle_policy(&policy.idle)?;
         policy::priorities::check_classes(policy, &self.tenants)?;
         self.pace_recent(policy.fair_share_half_life_ms);
         self.policy = Policy {

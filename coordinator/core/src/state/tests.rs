@@ -6,6 +6,7 @@ mod books;
 mod budgets;
 mod dependencies;
 mod ends;
+mod idleness;
 mod nodes;
 mod ordering;
 mod placement;

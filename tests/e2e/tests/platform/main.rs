@@ -13,6 +13,7 @@ mod faults;
 mod gangs;
 mod guardrails;
 mod history;
+mod idle;
 mod main_job;
 mod models;
 mod notebook;
