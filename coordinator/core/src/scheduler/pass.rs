@@ -47,6 +47,9 @@ pub struct Pass<'a> {
     planned_sums_mib: Option<BTreeMap<String, u64>>,
     placed: BTreeSet<RunId>,
     looks: usize,
+    /// Whether those are being placed for whom others were stopped. Nothing is kept for them until it is
+    /// known where they will fit as those end: what is kept is not there to be found.
+    is_placing_claimants: bool,
     /// How often it was asked whether a run is owed anything.
     owed_looks: usize,
 }
@@ -100,6 +103,7 @@ impl<'a> Pass<'a> {
             planned_sums_mib: None,
             placed: BTreeSet::new(),
             looks: 0,
+            is_placing_claimants: false,
             owed_looks: 0,
         }
     }
@@ -133,6 +137,7 @@ impl<'a> Pass<'a> {
             }
         }
         let mut waiting = Vec::new();
+        self.is_placing_claimants = true;
         for run in self.state.claimants() {
             if run.spec.pool.as_ref() == Some(self.pool)
                 && !self.state.is_stopped(&run.tenant, &run.spec)
@@ -145,6 +150,7 @@ impl<'a> Pass<'a> {
                 }
             }
         }
+        self.is_placing_claimants = false;
         // A demand that finds no room now is looked at again beside what is kept.
         self.refused = Default::default();
         for (run, leaving) in waiting {
@@ -414,7 +420,8 @@ impl<'a> Pass<'a> {
     /// Keeps devices for a run that has found no room for too long, or that others borrow from: of each
     /// tenant for the first, as those behind it wait for it anyway, and for few at once.
     fn keep_for(&mut self, run: &Run, demand: &MemberDemand, guaranteed: bool, plan: &Plan) {
-        if self.kept.len() >= MOST_RESERVATIONS || self.has_kept_for(run) {
+        let is_full = self.kept.len() >= MOST_RESERVATIONS;
+        if is_full || self.is_placing_claimants || self.has_kept_for(run) {
             return;
         }
         let is_due = reserve::due_us(self.state, run) <= self.now_us;
