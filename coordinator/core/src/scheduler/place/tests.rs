@@ -336,6 +336,34 @@ fn any_nodes() -> impl Strategy<Value = Vec<Node>> {
     })
 }
 
+#[test]
+fn a_mix_whose_worth_is_beyond_all_numbers_still_fills_what_there_is() {
+    let nodes = [node("node-0", "1xT4-16G,2xA100-80G", 64_000)];
+    let whole = |devices: u32, cpu_milli: u64, memory_mib: u64| Shape {
+        devices,
+        share_milli: WHOLE_DEVICE_MILLI,
+        gpu_memory_mib: None,
+        gpu_memory_ceiling_mib: None,
+        gpu_models: Vec::new(),
+        only_model: None,
+        cpu_milli,
+        memory_mib,
+        runtime: "process",
+    };
+    // A thousandth of a core at a time.
+    let tiny = whole(0, 1, 0);
+    let mix = [
+        (whole(2, 11_101, 0), 2),
+        (tiny.clone(), 1),
+        (whole(1, 0, 53_249), 1),
+    ];
+    let mut inventory = learnt(&nodes, &mix);
+    assert!(inventory.take(whole(1, 0, 53_249), 1).is_some());
+    assert!(inventory.take(&tiny, 1).is_some());
+    assert!(inventory.take(whole(2, 11_101, 0), 1).is_some());
+    inventory.check();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -88,7 +88,8 @@ impl Valuation {
                     take(&mut after, taken, shape, needs);
                     let rest =
                         values.worth_of(catalogue, state.layout, cpu_milli, memory_mib, &after);
-                    worth - rest
+                    // Demand that no node could fill makes both as large as can be.
+                    worth.saturating_sub(rest)
                 };
                 let (loss, taken) = if wanted == 1 {
                     fitting.dedup();
