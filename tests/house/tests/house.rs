@@ -119,10 +119,19 @@ const DECIDED_BY: &[&str] = &[
     "held_since_us",
     "held_milli",
     "Inventory",
+    "lets_start",
+    "is_owed_at_once",
+    "longest_limit_ms",
 ];
 
-/// What of the scheduler it may name: the plan itself, and the bounds at which one is cut.
-const PLAN: &[&str] = &["Plan", "MOST_PLACEMENTS", "MOST_LINES_REFUSED"];
+/// What of the scheduler it may name: the plan itself with what it keeps for whom, and the bounds at
+/// which one is cut.
+const PLAN: &[&str] = &[
+    "Plan",
+    "Reservation",
+    "MOST_PLACEMENTS",
+    "MOST_LINES_REFUSED",
+];
 
 const AVOIDED: &[&str] = &[
     "Job", "Task", "Worker", "Slot", "Manager", "Util", "Utils", "Helper", "Helpers",
