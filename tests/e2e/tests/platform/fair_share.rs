@@ -1,6 +1,6 @@
 //! Turns by what tenants held of late, from the policy to who starts next.
 
-use platform_e2e::Platform;
+use platform_e2e::{Platform, eventually};
 use serde_json::json;
 
 #[test]
@@ -22,7 +22,7 @@ fn who_held_the_device_of_late_goes_second_and_is_told_why() {
             name,
             &json!({
                 "name": name,
-                "command": ["sleep", "1000"],
+                "command": ["sh", "-c", "sleep 1; echo held for a second; sleep 1000"],
                 "gpus": 1,
                 "tenant": tenant,
                 "tags": {"team": tenant},
@@ -48,6 +48,11 @@ fn who_held_the_device_of_late_goes_second_and_is_told_why() {
             .expect(0)
             .contains("nlp goes first: ")
     );
+    // A past is counted in thousandths of devices: what was held for less than that is none.
+    eventually("the holder has a past", || {
+        let log = platform.cli(&["runs", "logs", &holder]);
+        log.stdout.contains("held for a second").then_some(())
+    });
     // Once it has given it back neither holds anything, and the one that was submitted first has a past.
     platform.cli(&["stop", &holder]).expect(0);
     platform.wait_for(&second, &["running"]);
