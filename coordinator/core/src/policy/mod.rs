@@ -483,14 +483,10 @@ fn check_quota(
     demand: &MemberDemand,
 ) -> Result<(), Refusal> {
     check_meter(around, pool.into(), spec)?;
-    let mut refused = None;
-    for model in models_to_try(around, pool, makes, demand) {
-        match check_meter(around, Meter::of_model(pool, model), spec) {
-            Ok(()) => return Ok(()),
-            Err(refusal) => refused = refused.or(Some(refusal)),
-        }
-    }
-    refused.map_or(Ok(()), Err)
+    let models = models_to_try(around, pool, makes, demand);
+    check_any(models, |model| {
+        check_meter(around, Meter::of_model(pool, model), spec)
+    })
 }
 
 /// The models to which a run is narrowed one after another, where quota is stated by model.
@@ -511,6 +507,22 @@ fn models_to_try<'a>(
         .collect()
 }
 
+/// Passes where one of these models does, or where there is none to try; else says what is wrong with
+/// the first.
+fn check_any<'a>(
+    models: BTreeSet<&'a str>,
+    check: impl Fn(&'a str) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let mut first_refusal = None;
+    for model in models {
+        match check(model) {
+            Ok(()) => return Ok(()),
+            Err(refusal) => first_refusal = first_refusal.or(Some(refusal)),
+        }
+    }
+    first_refusal.map_or(Ok(()), Err)
+}
+
 /// Whether a pool's nodes could ever hold it; where quota is stated by model, on devices of one.
 fn check_ever_fits(
     around: Surroundings<'_>,
@@ -520,14 +532,10 @@ fn check_ever_fits(
     demand: &MemberDemand,
 ) -> Result<(), Refusal> {
     fit::check_ever_fits(pool, makes, spec, demand)?;
-    let mut refused = None;
-    for model in models_to_try(around, pool, makes, demand) {
-        match fit::check_ever_fits(pool, makes, spec, &demand.narrowed(model)) {
-            Ok(()) => return Ok(()),
-            Err(refusal) => refused = refused.or(Some(refusal)),
-        }
-    }
-    refused.map_or(Ok(()), Err)
+    let models = models_to_try(around, pool, makes, demand);
+    check_any(models, |model| {
+        fit::check_ever_fits(pool, makes, spec, &demand.narrowed(model))
+    })
 }
 
 /// [`check_quota`] on one meter.

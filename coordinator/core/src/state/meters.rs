@@ -205,10 +205,8 @@ impl State {
         grants: impl IntoIterator<Item = &'a DeviceGrant>,
         taken: bool,
     ) {
-        if self.tenants.is_metered_by_model(pool) {
-            let above = self.with_above(tenant);
-            let grants = by_model(grants);
-            count(&mut self.model_use.used, &above, pool, &grants, taken);
+        if let Some((tenants, grants)) = self.metered_by_model(tenant, pool, grants) {
+            count(&mut self.model_use.used, &tenants, pool, &grants, taken);
         }
     }
 
@@ -220,11 +218,22 @@ impl State {
         grants: impl IntoIterator<Item = &'a DeviceGrant>,
         taken: bool,
     ) {
-        if self.tenants.is_metered_by_model(pool) {
-            let above = self.with_above(tenant);
-            let grants = by_model(grants);
-            count(&mut self.model_use.stopping, &above, pool, &grants, taken);
+        if let Some((tenants, grants)) = self.metered_by_model(tenant, pool, grants) {
+            count(&mut self.model_use.stopping, &tenants, pool, &grants, taken);
         }
+    }
+
+    /// What is granted of each model, and for whom it counts; `None`: in this pool nobody has a line
+    /// for a single model.
+    fn metered_by_model<'a>(
+        &self,
+        tenant: &TenantName,
+        pool: &PoolName,
+        grants: impl IntoIterator<Item = &'a DeviceGrant>,
+    ) -> Option<(Vec<TenantName>, BTreeMap<String, u64>)> {
+        self.tenants
+            .is_metered_by_model(pool)
+            .then(|| (self.with_above(tenant), by_model(grants)))
     }
 
     /// Whether another tenant borrows, as things are now, what a waiting run tried like this is owed.
