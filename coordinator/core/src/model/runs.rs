@@ -317,6 +317,12 @@ impl Run {
         Some(held_since_us.max(checkpointed_us))
     }
 
+    /// Work that a stop at this moment would lose, in thousandths of devices times microseconds.
+    pub fn unsaved_work(&self, now_us: u64) -> u128 {
+        let since_us = self.unsaved_since_us().unwrap_or(now_us);
+        u128::from(self.held_milli()) * u128::from(now_us.saturating_sub(since_us))
+    }
+
     /// How long its attempts that are over held their devices, in all.
     pub fn held_us(&self) -> u64 {
         self.attempts

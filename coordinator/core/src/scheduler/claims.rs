@@ -289,7 +289,7 @@ impl<'a> Claim<'a> {
                 continue;
             };
             if !banned.contains(&run.id) && self.is_candidate(run, holders) {
-                candidates.push((self.loss(run), run.id));
+                candidates.push((run.unsaved_work(self.now_us), run.id));
             }
         }
         if candidates.is_empty() && !node.members.iter().any(|key| self.leaves(key.run)) {
@@ -392,12 +392,6 @@ impl<'a> Claim<'a> {
         true
     }
 
-    /// Work since the last checkpoint, or since the attempt was granted its devices.
-    fn loss(&self, run: &Run) -> u128 {
-        let since_us = run.unsaved_since_us().unwrap_or(self.now_us);
-        u128::from(run.held_milli()) * u128::from(self.now_us.saturating_sub(since_us))
-    }
-
     /// Room is not all: with what is given back it must also lie below every ceiling, and not borrow
     /// what is not lent. Where it meets a ceiling others below that give way too, the cheapest first.
     fn make_it_standing(&mut self, holders: &Holders<'a>, chosen: &mut Vec<Loss>) -> bool {
@@ -450,7 +444,7 @@ impl<'a> Claim<'a> {
         let mut candidates: Vec<Loss> = Vec::new();
         for run in below {
             if self.is_candidate(run, holders) {
-                candidates.push((self.loss(run), run.id));
+                candidates.push((run.unsaved_work(self.now_us), run.id));
             }
         }
         candidates.sort_unstable_by(|a, b| b.cmp(a));

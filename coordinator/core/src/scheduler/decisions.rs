@@ -64,9 +64,7 @@ pub fn of_plan(state: &State, now_us: u64, plan: &Plan, version: &str) -> Vec<De
 }
 
 fn lost_gpu_us(run: &Run, now_us: u64) -> u64 {
-    let unsaved_us = now_us.saturating_sub(run.unsaved_since_us().unwrap_or(now_us));
-    let lost = u128::from(unsaved_us) * u128::from(run.held_milli()) / 1000;
-    u64::try_from(lost).unwrap_or(u64::MAX)
+    u64::try_from(run.unsaved_work(now_us) / 1000).unwrap_or(u64::MAX)
 }
 
 /// Whether what was decided is what the state shows after the plan was applied: a stale item is not.

@@ -242,9 +242,8 @@ fn a_change_of_the_classes_leaves_those_that_were_admitted_as_they_are() {
     assert_eq!((world.run(after).spec.priority, right(after)), (60, false));
 }
 
-#[test]
-fn a_class_that_stops_nobody_goes_first_and_waits_for_room() {
-    let mut world = World::with_nodes(&[("node-1", "A100-80G")]);
+/// A class that goes before most and stops nobody, where anybody may be stopped at once.
+fn with_patient_class(world: &mut World) {
     world.set_policy(|policy| {
         policy.minimum_run_ms = 0;
         policy.priority_classes.insert(
@@ -255,6 +254,12 @@ fn a_class_that_stops_nobody_goes_first_and_waits_for_room() {
             },
         );
     });
+}
+
+#[test]
+fn a_class_that_stops_nobody_goes_first_and_waits_for_room() {
+    let mut world = World::with_nodes(&[("node-1", "A100-80G")]);
+    with_patient_class(&mut world);
     let running = submitted(&mut world, Role::Member, asked(Some("low"), 0));
     assert_eq!(world.plan_and_place(), [running]);
     let normal = submitted(&mut world, Role::Member, asked(None, -50));
@@ -286,16 +291,7 @@ fn a_class_that_stops_nobody_goes_first_and_waits_for_room() {
 #[test]
 fn a_run_that_stops_nobody_keeps_none_behind_it_from_taking_what_they_may() {
     let mut world = World::with_nodes(&[("node-1", "2xA100-80G")]);
-    world.set_policy(|policy| {
-        policy.minimum_run_ms = 0;
-        policy.priority_classes.insert(
-            "patient".to_owned(),
-            PriorityClass {
-                never_preempts: true,
-                ..PriorityClass::open(90)
-            },
-        );
-    });
+    with_patient_class(&mut world);
     let saved = submitted(&mut world, Role::Member, asked(Some("low"), 0));
     world.now_us += 1_000_000;
     assert_eq!(world.plan_and_place(), [saved]);
