@@ -119,13 +119,10 @@ pub async fn cancel(
 ) -> Result<Json<ArrayView>, ApiError> {
     identity.require(Role::Member)?;
     let id = array_id(&array)?;
-    let own = app.driver.read(|state| {
-        visible(state, &identity, id)
-            .map(|array| array.user == identity.user && array.tenant == identity.tenant)
+    app.driver.read(|state| {
+        let array = visible(state, &identity, id)?;
+        identity.require_own(&array.user, &array.tenant)
     })?;
-    if !own {
-        identity.require(Role::TenantAdmin)?;
-    }
     let command = Command::CancelArray {
         array: id,
         reason: request.reason,

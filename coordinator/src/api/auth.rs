@@ -38,6 +38,20 @@ impl Identity {
         }
     }
 
+    /// Whether what this user of this tenant has submitted is the caller's own.
+    pub fn owns(&self, user: &UserName, tenant: &TenantName) -> bool {
+        self.user == *user && self.tenant == *tenant
+    }
+
+    /// Refuses a caller who neither owns what this user of this tenant has submitted nor administers
+    /// a tenant.
+    pub fn require_own(&self, user: &UserName, tenant: &TenantName) -> Result<(), ApiError> {
+        if self.owns(user, tenant) {
+            return Ok(());
+        }
+        self.require(Role::TenantAdmin)
+    }
+
     /// Whether this caller may see what belongs to `tenant`.
     pub fn may_see(&self, tenant: &TenantName) -> bool {
         self.role.includes(Role::PlatformAdmin) || self.tenant == *tenant

@@ -369,13 +369,10 @@ pub async fn cancel(
 ) -> Result<Json<RunView>, ApiError> {
     identity.require(Role::Member)?;
     let id = run_id(&run)?;
-    let own = app.driver.read(|state| {
-        visible(state, &identity, id)
-            .map(|run| run.user == identity.user && run.tenant == identity.tenant)
+    app.driver.read(|state| {
+        let run = visible(state, &identity, id)?;
+        identity.require_own(&run.user, &run.tenant)
     })?;
-    if !own {
-        identity.require(Role::TenantAdmin)?;
-    }
     let command = Command::Cancel {
         run: id,
         reason: request.reason,
@@ -396,13 +393,10 @@ pub async fn justify(
 ) -> Result<Json<RunView>, ApiError> {
     identity.require(Role::Member)?;
     let id = run_id(&run)?;
-    let own = app.driver.read(|state| {
-        visible(state, &identity, id)
-            .map(|run| run.user == identity.user && run.tenant == identity.tenant)
+    app.driver.read(|state| {
+        let run = visible(state, &identity, id)?;
+        identity.require_own(&run.user, &run.tenant)
     })?;
-    if !own {
-        identity.require(Role::TenantAdmin)?;
-    }
     if request.dry_run {
         return app.driver.read(|state| {
             let for_ms = state.check_justification(id, &request.reason, request.for_ms)?;

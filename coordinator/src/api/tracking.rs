@@ -55,8 +55,7 @@ fn check_own(app: &App, identity: &Identity, tracked: &str) -> Result<(), ApiErr
     };
     let owner = app.driver.read(|state| {
         let run = state.runs().get(&id)?;
-        let own = run.user == identity.user && run.tenant == identity.tenant;
-        (!own).then(|| run.user.clone())
+        (!identity.owns(&run.user, &run.tenant)).then(|| run.user.clone())
     });
     match owner {
         Some(owner) if !identity.role.includes(Role::TenantAdmin) => {
