@@ -1,5 +1,6 @@
 //! A run in a container, end to end. The images are built by `tests/images/build`, never pulled.
 
+use crate::retries::SAVES_WHEN_WARNED;
 use platform_e2e::platform::finish;
 use platform_e2e::{Platform, skip};
 use std::process::Command;
@@ -29,16 +30,7 @@ fn a_container_that_asked_for_it_is_warned_before_its_time_limit_and_saves() {
     let Some(platform) = with_engine("e2e a_container_that_asked_for_it_is_warned") else {
         return;
     };
-    let folder = platform.code(
-        "warned",
-        &[(
-            "train.py",
-            "import signal, sys\n\
-             def save(number, _):\n    print('warned by', signal.Signals(number).name, flush=True)\n    sys.exit(0)\n\
-             signal.signal(signal.SIGUSR2, save)\n\
-             while True:\n    signal.pause()\n",
-        )],
-    );
+    let folder = platform.code("warned", &[("train.py", SAVES_WHEN_WARNED)]);
     let run = platform.cli_in(
         &folder,
         &[

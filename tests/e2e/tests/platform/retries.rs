@@ -6,6 +6,17 @@ use platform_e2e::Platform;
 use platform_e2e::wait::eventually;
 use serde_json::json;
 
+/// A script that waits for its warning, says which it was, and ends well.
+pub const SAVES_WHEN_WARNED: &str = "\
+import signal, sys
+def save(number, _):
+    print('warned by', signal.Signals(number).name, flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGUSR2, save)
+while True:
+    signal.pause()
+";
+
 #[test]
 fn a_failed_run_is_held_says_why_and_is_tried_again_after_its_wait() {
     let platform = Platform::start();
@@ -77,16 +88,7 @@ fn a_run_that_does_not_start_in_time_is_given_up_while_what_holds_the_device_goe
 #[test]
 fn a_run_that_asked_for_it_is_warned_once_before_its_time_limit_and_saves() {
     let platform = Platform::start();
-    let folder = platform.code(
-        "warned",
-        &[(
-            "train.py",
-            "import signal, sys\n\
-             def save(number, _):\n    print('warned by', signal.Signals(number).name, flush=True)\n    sys.exit(0)\n\
-             signal.signal(signal.SIGUSR2, save)\n\
-             while True:\n    signal.pause()\n",
-        )],
-    );
+    let folder = platform.code("warned", &[("train.py", SAVES_WHEN_WARNED)]);
     let run = platform.cli_in(
         &folder,
         &[
